@@ -1,0 +1,119 @@
+"""DuckDB as the engine: private to one step, in memory, never the shared truth."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from mlops_assets.adapters.calendar import Calendar, days_between
+
+MEMORY_LIMIT = os.environ.get("MLOPS_DUCKDB_MEMORY", "1GB")
+
+
+def _setting_sql(name: str, value: str) -> str:
+    return f"set {name} = '{value}'"
+
+
+@contextmanager
+def open_engine(temp_folder: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory DuckDB with a memory limit and a temp folder, closed whatever happens; UTC throughout."""
+    with tempfile.TemporaryDirectory(prefix="mlops-duckdb-", dir=temp_folder) as folder:
+        con = duckdb.connect(":memory:")
+        try:
+            settings = {
+                "memory_limit": MEMORY_LIMIT,
+                "temp_directory": folder,
+                "TimeZone": "UTC",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "preserve_insertion_order": "false",
+            }
+            for name, value in settings.items():
+                con.execute(_setting_sql(name, value))
+            yield con
+        finally:
+            con.close()
+
+
+def rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a query; finishes the result, so that the connection is free again."""
+    result: list[tuple[Any, ...]] = con.execute(sql, list(parameters)).fetchall()
+    return result
+
+
+def frame(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+    """A query as a data frame."""
+    return con.execute(sql, list(parameters)).df()
+
+
+def run(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> None:
+    """A statement whose result nobody reads."""
+    con.execute(sql, list(parameters))
+    con.complete()
+
+
+def quote(name: str) -> str:
+    """An SQL identifier.
+
+    >>> quote('a"b')
+    '"a""b"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str | date | datetime) -> str:
+    """A text, day or instant as an SQL literal.
+
+    >>> literal(date(2013, 1, 1))
+    "DATE '2013-01-01'"
+    """
+    if isinstance(value, datetime):
+        return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
+    if isinstance(value, date):
+        return f"DATE '{value.isoformat()}'"
+    return "'" + value.replace("'", "''") + "'"
+
+
+def calendar_days_sql() -> str:
+    """SQL of the table ``days(day, start_at, end_at)``: one row is one business day of the calendar."""
+    return "create or replace temp table days as select * from days_frame"
+
+
+def register_days(con: duckdb.DuckDBPyConnection, calendar: Calendar, first: date, last: date) -> None:
+    """Put ``days(day, start_at, end_at)`` into the engine, with 60 days of margin on both sides."""
+    margin = timedelta(days=60)
+    listed = list(days_between(first - margin, last + margin))
+    days_frame = pd.DataFrame(
+        {
+            "day": pd.Series(listed, dtype="object"),
+            "start_at": pd.to_datetime([calendar.start_of(day) for day in listed]),
+            "end_at": pd.to_datetime([calendar.end_of(day) for day in listed]),
+        }
+    )
+    con.register("days_frame", days_frame)
+    run(con, calendar_days_sql())
+    con.unregister("days_frame")
+
+
+def fingerprint_sql(relation: str, columns: Sequence[str]) -> str:
+    """SQL of ``(rows, fingerprint)`` of the named columns of a relation.
+
+    Row order does not matter, duplicates do; ``hash`` is DuckDB's and is not promised stable across versions.
+    """
+    named = ", ".join(quote(column) for column in columns)
+    return f"""
+        select count(*), printf('%016x%016x', coalesce(bit_xor(h), 0),
+               (coalesce(sum(h::hugeint), 0) % 18446744073709551616)::ubigint)
+        from (select hash(row({named})) as h from {relation})
+    """
+
+
+def copy_sql(name: str, query: str) -> str:
+    """SQL that keeps a query's rows in a temp table."""
+    return f"create or replace temp table {quote(name)} as {query}"

@@ -1,0 +1,287 @@
+"""The ledger: append-only events in SQLite (or Postgres by URL), and the lease that makes one writer.
+
+What is frozen, open or in charge is never stored: it is read from the events. Every machine event has an
+``epoch``; a redo from day D opens a new one, in which the older epochs' events of day D and later are void.
+"""
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+
+from mlops_assets.adapters.calendar import wall_clock
+from mlops_assets.errors import LeaseHeldError, LedgerError
+
+LEASE_SECONDS = 60
+Row = dict[str, Any]
+
+_metadata = sa.MetaData()
+
+
+def _table(name: str, key: Sequence[str], **columns: Any) -> sa.Table:
+    return sa.Table(
+        name,
+        _metadata,
+        *(sa.Column(column, kind, primary_key=column in key) for column, kind in columns.items()),
+    )
+
+
+_EVENT: dict[str, Any] = {"service": sa.String, "epoch": sa.Integer, "day": sa.Date}
+
+EVENTS: dict[str, sa.Table] = {
+    table.name: table
+    for table in (
+        _table(
+            "epochs", ("service", "epoch"),
+            service=sa.String, epoch=sa.Integer, from_day=sa.Date, until_day=sa.Date, by=sa.String,
+            versions=sa.JSON, opened_at=sa.DateTime,
+        ),
+        _table(
+            "closings", ("service", "epoch", "day"),
+            **_EVENT, state=sa.String, reason=sa.String, inputs=sa.String, versions=sa.JSON, closed_at=sa.DateTime,
+        ),
+        _table(
+            "known_generations", ("service", "epoch", "source", "arrival_day", "generation"),
+            **_EVENT, source=sa.String, arrival_day=sa.Date, generation=sa.Integer, fingerprint=sa.String,
+            known_at=sa.DateTime,
+        ),
+        _table(
+            "decisions", ("service", "decision_id"),
+            **_EVENT, decision_id=sa.String, kind=sa.String, subject=sa.String, because=sa.String, evidence=sa.JSON,
+        ),
+        _table(
+            "actions", ("service", "decision_id", "attempt", "state"),
+            **_EVENT, decision_id=sa.String, attempt=sa.Integer, state=sa.String, by=sa.String, detail=sa.String,
+            acted_at=sa.DateTime, recorded_at=sa.DateTime,
+        ),
+        _table(
+            "incidents", ("service", "epoch", "incident_id", "event"),
+            **_EVENT, incident_id=sa.String, event=sa.String, cause=sa.String, tier=sa.String, text=sa.String,
+        ),
+        _table(
+            "gates", ("service", "decision_id"),
+            **_EVENT, decision_id=sa.String, candidate=sa.String, rival=sa.String, verdict=sa.String,
+            reasons=sa.JSON, numbers=sa.JSON, fingerprint=sa.String, versions=sa.JSON,
+        ),
+        _table(
+            "releases", ("service", "decision_id", "role"),
+            **_EVENT, decision_id=sa.String, role=sa.String, model_version=sa.String, effective_at=sa.DateTime,
+            feature_version=sa.String, train_key=sa.String, fingerprint=sa.String, model_sha256=sa.String,
+            mlflow_version=sa.String,
+        ),
+        _table(
+            "divergences", ("service", "epoch", "day", "table_name", "would_be"),
+            **_EVENT, table_name=sa.String, recorded=sa.String, would_be=sa.String, reason=sa.String,
+            recorded_at=sa.DateTime,
+        ),
+        _table(
+            "declarations", ("service", "feature_version"),
+            service=sa.String, feature_version=sa.String, text=sa.Text, compiled=sa.Text, recorded_at=sa.DateTime,
+        ),
+        _table(
+            "deliveries", ("service", "source", "arrival_day", "delivery"),
+            service=sa.String, source=sa.String, arrival_day=sa.Date, delivery=sa.Integer, fingerprint=sa.String,
+            outcome=sa.String, generation=sa.Integer, reason=sa.Text, bytes=sa.BigInteger, modified_ns=sa.BigInteger,
+            recorded_at=sa.DateTime,
+        ),
+        _table(
+            "inputs", ("service", "input_id"),
+            service=sa.String, input_id=sa.String, kind=sa.String, subject=sa.String, by=sa.String,
+            reason=sa.String, effective_day=sa.Date, recorded_at=sa.DateTime,
+        ),
+    )
+}
+"""One row is one event; the primary key is its natural key, so that saying it twice says it once."""
+
+_leases = _table(
+    "leases", ("service",),
+    service=sa.String, number=sa.Integer, holder=sa.String, host=sa.String, pid=sa.Integer, heartbeat=sa.DateTime,
+)
+
+
+def append_only_sql(table: str, verb: str) -> str:
+    """SQL of a trigger that refuses to change the past (SQLite)."""
+    return (
+        f"create trigger if not exists no_{verb}_{table} before {verb} on {table} "
+        f"begin select raise(abort, 'the ledger is append-only'); end"
+    )
+
+
+def _append_only_postgres_sql(table: str) -> list[str]:
+    return [
+        "create or replace function refuse_change() returns trigger as "
+        "$$ begin raise exception 'the ledger is append-only'; end $$ language plpgsql",
+        f"create or replace trigger append_only before update or delete on {table} "
+        "for each row execute function refuse_change()",
+    ]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write one service: a number that only grows, so that a late writer is noticed."""
+
+    service: str
+    number: int
+    holder: str
+
+
+class Ledger:
+    """Append-only events of all services.
+
+    Args:
+        url: SQLAlchemy URL; SQLite gets WAL, full synchronisation and a 30 s wait for the lock.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        _metadata.create_all(self.engine)
+        with self.engine.begin() as con:
+            for table in EVENTS:
+                if self.engine.dialect.name == "sqlite":
+                    statements = [append_only_sql(table, verb) for verb in ("update", "delete")]
+                else:
+                    statements = _append_only_postgres_sql(table)
+                for statement in statements:
+                    con.exec_driver_sql(statement)
+
+    def rows(self, table: str, service: str) -> list[Row]:
+        """All events of one kind, in the order of their keys, whatever their epoch."""
+        events = EVENTS[table]
+        query = sa.select(events).where(events.c.service == service).order_by(*events.primary_key.columns)
+        with self.engine.connect() as con:
+            return [dict(row) for row in con.execute(query).mappings()]
+
+    def effective(self, table: str, service: str) -> list[Row]:
+        """Events that count: those of a later epoch replace the older ones from its first day on, by day."""
+        opened = self.rows("epochs", service)
+        events = [
+            row
+            for row in self.rows(table, service)
+            if not any(e["epoch"] > row["epoch"] and e["from_day"] <= row["day"] for e in opened)
+        ]
+        return sorted(events, key=lambda row: (row["day"], row["epoch"]))
+
+    def epoch(self, service: str) -> int:
+        """The current epoch, from 1."""
+        return max((row["epoch"] for row in self.rows("epochs", service)), default=1)
+
+    def redo_until(self, service: str) -> date | None:
+        """Last day that the current epoch re-decides; None outside a redo."""
+        epochs = {row["epoch"]: row for row in self.rows("epochs", service)}
+        return epochs[max(epochs)]["until_day"] if epochs else None
+
+    def closings(self, service: str) -> dict[date, Row]:
+        """The closing that counts, per closed day."""
+        return {row["day"]: row for row in self.effective("closings", service)}
+
+    def append(self, con: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add events inside a transaction; one whose key is there already is left as it is."""
+        if rows:
+            dialect: Any = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+            con.execute(dialect.insert(EVENTS[table]).on_conflict_do_nothing(), [dict(row) for row in rows])
+
+    @contextmanager
+    def transaction(self, lease: Lease | None = None) -> Iterator[Connection]:
+        """One transaction; with a lease, it is refused if somebody else took the lease meanwhile."""
+        with self.engine.begin() as con:
+            if lease is not None:
+                held = con.execute(sa.select(_leases.c.number).where(_leases.c.service == lease.service)).scalar()
+                if held != lease.number:
+                    raise LedgerError(
+                        f"service '{lease.service}': lease {lease.number} was taken over (now {held}); "
+                        "nothing was written. Run the same command again."
+                    )
+            yield con
+
+    def holder(self, service: str) -> Row | None:
+        """Who writes this service now; None if nobody does."""
+        with self.engine.connect() as con:
+            row = con.execute(sa.select(_leases).where(_leases.c.service == service)).mappings().first()
+        return dict(row) if row and _is_alive(row) else None
+
+    @contextmanager
+    def lease(self, service: str, holder: str) -> Iterator[Lease]:
+        """Hold the lease of a service while the body runs; a heartbeat keeps it.
+
+        Raises:
+            LeaseHeldError: another living process holds it; names who and since when.
+        """
+        lease = self._take(service, holder)
+        stopped = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(lease, stopped), daemon=True)
+        keeper.start()
+        try:
+            yield lease
+        finally:
+            stopped.set()
+            keeper.join()
+            self._beat(lease, None)
+
+    def _take(self, service: str, holder: str) -> Lease:
+        now = wall_clock()
+        mine = {"holder": holder, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": now}
+        with self.engine.begin() as con:
+            row = con.execute(sa.select(_leases).where(_leases.c.service == service)).mappings().first()
+            if row is None:
+                con.execute(_leases.insert().values(service=service, number=1, **mine))
+                return Lease(service, 1, holder)
+            if _is_alive(row):
+                raise LeaseHeldError(
+                    f"service '{service}' is being written by {row['holder']} (process {row['pid']} on "
+                    f"{row['host']}, last sign of life {row['heartbeat']:%H:%M:%S} UTC). One writer at a time: "
+                    "wait for it, or end it."
+                )
+            number = row["number"] + 1
+            con.execute(_leases.update().where(_leases.c.service == service).values(number=number, **mine))
+        return Lease(service, number, holder)
+
+    def _keep(self, lease: Lease, stopped: threading.Event) -> None:
+        while not stopped.wait(LEASE_SECONDS / 4):
+            self._beat(lease, wall_clock())
+
+    def _beat(self, lease: Lease, at: datetime | None) -> None:
+        mine = (_leases.c.service == lease.service) & (_leases.c.number == lease.number)
+        with self.engine.begin() as con:
+            con.execute(_leases.update().where(mine).values(heartbeat=at))
+
+
+def _is_alive(row: Any) -> bool:
+    """Whether a lease row still binds: it beat within LEASE_SECONDS, and its process, if on this host, lives."""
+    if row["heartbeat"] is None or wall_clock() - row["heartbeat"] > timedelta(seconds=LEASE_SECONDS):
+        return False
+    if row["host"] != socket.gethostname():
+        return True
+    return Path(f"/proc/{row['pid']}").exists() if Path("/proc").is_dir() else True
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, json_serializer=_json)
+    Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, json_serializer=_json, connect_args={"timeout": 30})
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000"):
+            connection.execute(f"pragma {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("begin immediate")
+
+    return engine
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str, sort_keys=True)

@@ -1,0 +1,143 @@
+"""Which file generations are known on which day: the closings' lists, and what the next closings will list.
+
+A generation listed while its arrival day is open is known from each row's ``available_at``. One listed later
+(late, repaired, re-delivered) is known from the last instant of the day that lists it, so the first day that
+can use it is the next one. In a redo every file is known on its own day (PROTOCOL.md 1, 5).
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from mlops_assets.closing.world import SHARED, World
+from mlops_assets.service.sources import Source
+
+
+@dataclass(frozen=True, order=True)
+class KnownGeneration:
+    """One generation in one closing's list; ``known_at`` None: from each row's own ``available_at``."""
+
+    listed_on: date
+    source: str
+    arrival_day: date
+    generation: int
+    fingerprint: str
+    known_at: datetime | None
+
+    @property
+    def visible_from(self) -> date:
+        """First day whose requests can use it."""
+        return self.listed_on if self.known_at is None else self.listed_on + timedelta(days=1)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its rows are told at the end of the listing day instead of on their own instants."""
+        return self.known_at is not None
+
+
+def recorded(world: World) -> list[KnownGeneration]:
+    """What the closings so far list."""
+    return sorted(
+        KnownGeneration(
+            row["day"], row["source"], row["arrival_day"], row["generation"], row["fingerprint"], row["known_at"]
+        )
+        for row in world.ledger.effective("known_generations", world.name)
+    )
+
+
+def known_for(world: World, days: Sequence[date]) -> list[KnownGeneration]:
+    """What the closings list, with the lists that the unclosed ones of ``days`` will have as things stand now."""
+    known = recorded(world)
+    first_unclosed = world.first_unclosed()
+    listed = {(k.source, k.arrival_day, k.generation) for k in known}
+    sources = {source.name for source in world.service.sources}
+    accepted = [
+        row
+        for row in world.ledger.rows("deliveries", SHARED)
+        if row["outcome"] == "accepted" and row["source"] in sources
+    ]
+    redo_until = world.ledger.redo_until(world.name)
+    for day in (day for day in days if day >= first_unclosed):
+        for row in accepted:
+            key = (row["source"], row["arrival_day"], row["generation"])
+            if row["arrival_day"] <= day and key not in listed:
+                listed.add(key)
+                on_its_own_day = row["arrival_day"] == day or (redo_until is not None and day <= redo_until)
+                at = None if on_its_own_day else world.calendar.last_instant(day)
+                known.append(KnownGeneration(day, *key, row["fingerprint"], at))
+    return sorted(known)
+
+
+def visible(known: Iterable[KnownGeneration], day: date) -> list[KnownGeneration]:
+    """The generations that requests of this day can use."""
+    return [generation for generation in known if generation.visible_from <= day]
+
+
+def inputs_fingerprints(known: Sequence[KnownGeneration], days: Iterable[date]) -> dict[date, str]:
+    """Per day, one text for the set of generations its requests can use: a chain over the days before."""
+    entering: dict[date, list[KnownGeneration]] = {}
+    for generation in known:
+        entering.setdefault(generation.visible_from, []).append(generation)
+    wanted = sorted(days)
+    chain = hashlib.sha256()
+    found: dict[date, str] = {}
+    for day in sorted({*entering, *wanted}):
+        for entry in sorted(entering.get(day, [])):
+            chain.update(f"{entry.source}/{entry.arrival_day}/{entry.generation}/{entry.fingerprint};".encode())
+        found[day] = chain.hexdigest()[:32]
+    return {day: found[day] for day in wanted}
+
+
+def segments(known: Iterable[KnownGeneration], days: Sequence[date]) -> list[list[date]]:
+    """Runs of days that see one set of generations: a day that lists a late one ends its run."""
+    cuts = {generation.listed_on for generation in known if generation.is_late}
+    runs: list[list[date]] = [[]]
+    for day in sorted(days):
+        if runs[-1] and (day - runs[-1][-1] != timedelta(days=1) or runs[-1][-1] in cuts):
+            runs.append([])
+        runs[-1].append(day)
+    return [run for run in runs if run]
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """What a source gave one day: delivered, missing, rejected or not_expected."""
+
+    source: str
+    arrival_day: date
+    state: str
+    reason: str
+    quarantined: int = 0
+    blocks: bool = False
+
+
+def source_states(world: World, known: Iterable[KnownGeneration], day: date) -> list[SourceState]:
+    """What each source gave this day, from the file that feeds it."""
+    usable = {(k.source, k.arrival_day) for k in visible(known, day)}
+    newest = newest_deliveries(world)
+    return [_source_state(source, day, usable, newest) for source in world.service.sources]
+
+
+def newest_deliveries(world: World) -> dict[tuple[str, date], Mapping[str, object]]:
+    """(source, arrival day) -> its newest delivery, accepted or not."""
+    rows = sorted(world.ledger.rows("deliveries", SHARED), key=lambda row: row["delivery"])
+    return {(row["source"], row["arrival_day"]): row for row in rows}
+
+
+def _source_state(
+    source: Source,
+    day: date,
+    usable: set[tuple[str, date]],
+    newest: Mapping[tuple[str, date], Mapping[str, object]],
+) -> SourceState:
+    arrival = day if source.feeds == "same_day" else day - timedelta(days=1)
+    if (source.name, arrival) in usable:
+        return SourceState(source.name, arrival, "delivered", "")
+    if not source.expected.covers(arrival):
+        return SourceState(source.name, arrival, "not_expected", "")
+    delivery = newest.get((source.name, arrival))
+    if delivery is not None and delivery["outcome"] == "rejected":
+        return SourceState(source.name, arrival, "rejected", str(delivery["reason"]), blocks=True)
+    reason = f"source '{source.name}', day {arrival}: no file was there when the day closed"
+    return SourceState(source.name, arrival, "missing", reason, blocks=source.on_missing_day == "block")

@@ -1,0 +1,206 @@
+"""First step: sources with contracts. Every delivery that was not looked at yet becomes a generation, or not."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from mlops_assets.adapters.calendar import days_between, wall_clock
+from mlops_assets.adapters.engine import copy_sql, open_engine, quote, register_days, rows, run
+from mlops_assets.adapters.landing import Delivery, deliveries, read_deliveries
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.known import newest_deliveries
+from mlops_assets.closing.world import SHARED, World, arrow, source_columns
+from mlops_assets.feature_loop.contracts import Inspection, inspect, load_suite
+from mlops_assets.feature_loop.ingest import missing_results, new_generation_sql, quarantined_sql
+from mlops_assets.service.sources import Source
+from mlops_assets.tables import BY_NAME, Table
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What the source step did with one source."""
+
+    source: str
+    accepted: tuple[date, ...]
+    rejected: tuple[date, ...]
+    missing: tuple[date, ...]
+
+
+def ingest_sources(world: World, days: Sequence[date]) -> list[Ingested]:
+    """Read every new, changed or repaired file up to the last of ``days``; the caller holds the lease.
+
+    Files of other services' sources are left alone. Days on which a due file is absent get a row in
+    ``contracts``; a later delivery counts from the first unclosed day on.
+    """
+    with world.ledger.lease(SHARED, f"sources of {world.name}"):
+        return [_ingest(world, source, days) for source in world.service.sources]
+
+
+def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
+    seen = newest_deliveries(world)
+    lying = deliveries(world.home.landing, source.name, max(days))
+    new = [(file, fp) for file in lying if (fp := _new_fingerprint(file, seen.get((source.name, file.day))))]
+    missing = _missing(source, days, {file.day for file in lying})
+    if not new:
+        _write_contracts(world, source, [], missing_results(source, missing))
+        return Ingested(source.name, (), (), tuple(missing))
+    with open_engine() as con:
+        files = [file for file, _fingerprint in new]
+        register_days(con, world.calendar, files[0].day, files[-1].day)
+        unreadable = read_deliveries(con, source, files, "arrived")
+        suite = load_suite(world.contracts / f"{source.contract}.json")
+        names = {file.day: file.path.name for file in files}
+        found = inspect(con, source, suite, arrived="arrived", delivered=names, unreadable=unreadable)
+        records = _records(world, new, found)
+        _store(world, con, source, records, found, missing)
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "deliveries", records)
+    rejected = tuple(sorted(found.rejected))
+    accepted = tuple(day for day in names if day not in found.rejected)
+    return Ingested(source.name, accepted, rejected, tuple(missing))
+
+
+def _new_fingerprint(file: Delivery, seen: Any) -> str | None:
+    """The file's fingerprint if nobody looked at these bytes yet; the same size and time means the same bytes."""
+    if seen and (seen["bytes"], seen["modified_ns"]) == (file.bytes, file.modified_ns):
+        return None
+    fingerprint = file.fingerprint()
+    return None if seen and seen["fingerprint"] == fingerprint else fingerprint
+
+
+def _missing(source: Source, days: Sequence[date], delivered: set[date]) -> list[date]:
+    due = (day for day in days_between(min(days), max(days)) if source.expected.covers(day))
+    return [day for day in due if day not in delivered]
+
+
+def _records(world: World, new: Sequence[tuple[Delivery, str]], found: Inspection) -> list[Row]:
+    """One ``deliveries`` event per looked-at file, with the generation that an accepted one gets."""
+    count: dict[tuple[str, date], int] = defaultdict(int)
+    generations: dict[tuple[str, date], int] = defaultdict(int)
+    for row in world.ledger.rows("deliveries", SHARED):
+        key = (row["source"], row["arrival_day"])
+        count[key] = max(count[key], row["delivery"])
+        generations[key] = max(generations[key], row["generation"])
+    return [
+        {
+            "service": SHARED,
+            "source": file.source,
+            "arrival_day": file.day,
+            "delivery": count[(file.source, file.day)] + 1,
+            "fingerprint": fingerprint,
+            "outcome": "rejected" if file.day in found.rejected else "accepted",
+            "generation": generations[(file.source, file.day)] + (file.day not in found.rejected),
+            "reason": f"source '{file.source}', day {file.day}, {found.rejected[file.day]}"
+            if file.day in found.rejected
+            else "",
+            "bytes": file.bytes,
+            "modified_ns": file.modified_ns,
+            "recorded_at": wall_clock(),
+        }
+        for file, fingerprint in new
+    ]
+
+
+def stored_before_sql(stored: str, numbers: str) -> str:
+    """SQL of the stored generations of the accepted days, without what a killed run left behind."""
+    return f"""
+        select s.* from {quote(stored)} s join {quote(numbers)} n using (day) where s.generation < n.generation
+    """
+
+
+def _store(
+    world: World,
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    records: list[Row],
+    found: Inspection,
+    missing: list[date],
+) -> None:
+    """Add the accepted generations to the source table, then say in ``contracts`` and ``quarantine`` what was found."""
+    accepted = [record for record in records if record["outcome"] == "accepted"]
+    generation = {record["arrival_day"]: record["generation"] for record in records}
+    results = [{**row, **_outcome(row, found, generation)} for row in found.results]
+    if accepted:
+        days = [record["arrival_day"] for record in accepted]
+        _register(con, "numbers", [{"day": r["arrival_day"], "generation": r["generation"]} for r in accepted])
+        left_out = [
+            {"day": day, "source_key": key, "expectation": text}
+            for (day, key), text in found.bad_keys.items()
+            if day not in found.rejected
+        ]
+        _register(con, "left_out", left_out)
+        world.shared.view(
+            con, source.name, source_columns(source), name="stored", first=min(days), last=max(days)
+        )
+        run(con, copy_sql("known", stored_before_sql("stored", "numbers")))
+        added = new_generation_sql(source, arrived="arrived", known="known", numbers="numbers", left_out="left_out")
+        run(con, copy_sql("stored_next", f"select * from known union all by name {added}"))
+        columns = ", ".join(quote(column.name) for column in source_columns(source))
+        rewritten = con.sql(f"select {columns} from stored_next order by day, generation, source_key")
+        world.shared.replace_days(source.name, days, rewritten.to_arrow_table(), {"writer": "feature_loop/ingest.py"})
+        if left_out:
+            quarantined = quarantined_sql(source, arrived="arrived", left_out="left_out", numbers="numbers")
+            _merge_shared(world, BY_NAME["quarantine"], source, con.sql(quarantined).to_arrow_table())
+    _write_contracts(world, source, results, missing_results(source, missing))
+
+
+def _outcome(row: Row, found: Inspection, generation: dict[date, int]) -> Row:
+    day = row["day"]
+    quarantined = any(bad_day == day for bad_day, _key in found.bad_keys)
+    outcome = "rejected" if day in found.rejected else ("quarantined" if quarantined else "accepted")
+    return {"generation": generation[day], "outcome": outcome}
+
+
+def _register(con: duckdb.DuckDBPyConnection, name: str, items: list[Row]) -> None:
+    kinds = {"day": pa.date32(), "generation": pa.int32(), "source_key": pa.string(), "expectation": pa.string()}
+    names = list(items[0]) if items else ["day", "source_key", "expectation"]
+    arrays = {column: pa.array([item[column] for item in items], type=kinds[column]) for column in names}
+    con.register(f"{name}_given", pa.table(arrays))
+    run(con, copy_sql(name, f"select * from {quote(name + '_given')}"))
+    con.unregister(f"{name}_given")
+
+
+def _write_contracts(world: World, source: Source, results: list[Row], missing: list[Row]) -> None:
+    found = [*results, *missing]
+    if found:
+        _merge_shared(world, BY_NAME["contracts"], source, arrow(found, BY_NAME["contracts"].columns))
+
+
+def merged_sql(table: Table) -> str:
+    """SQL of a shared table's days with ``added`` in place of the rows of the same day, source and generation."""
+    names = ", ".join(quote(column.name) for column in table.columns)
+    return f"""
+        select {names} from stored s anti join added a using (day, source, generation)
+        where s.day in (select day from added)
+        union all by name select {names} from added
+        order by {", ".join(quote(column) for column in table.key)}
+    """
+
+
+def _merge_shared(world: World, table: Table, source: Source, added: pa.Table) -> None:
+    """Replace the rows of these (day, source, generation); other sources share the partition and stay."""
+    with open_engine() as con:
+        con.register("added", added)
+        days = [row[0] for row in rows(con, distinct_days_sql("added"))]
+        world.shared.view(con, table.name, table.columns, name="stored", first=min(days), last=max(days))
+        merged = con.sql(merged_sql(table)).to_arrow_table()
+        world.shared.replace_days(table.name, days, merged, {"writer": table.writer, "source": source.name})
+
+
+def distinct_days_sql(relation: str) -> str:
+    """SQL of the days that a relation has rows of."""
+    return f"select distinct day from {quote(relation)} order by day"
+
+
+def contracts_frame(world: World, days: Sequence[date]) -> pd.DataFrame:
+    """Contract results of this service's sources on these arrival days, for people."""
+    with open_engine() as con:
+        table = BY_NAME["contracts"]
+        world.shared.view(con, table.name, table.columns, first=min(days), last=max(days))
+        return con.sql("select * from contracts order by day, source, expectation").df()

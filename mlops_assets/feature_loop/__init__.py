@@ -1,0 +1,1 @@
+"""Feature loop: data -> features -> serving."""

@@ -1,0 +1,1 @@
+"""Feedback loop: predictions -> outcomes -> labels."""

@@ -1,0 +1,1 @@
+"""Model loop: training -> gate -> release."""

@@ -1,0 +1,1 @@
+"""Monitoring loop: signals -> tiers -> decisions."""

@@ -1,0 +1,1 @@
+"""What was promised: frozen declarations, no I/O, no arithmetic."""

@@ -1,0 +1,33 @@
+"""What is watched, and from which size on somebody is told."""
+
+from pydantic import Field
+
+from mlops_assets.service.policy import Policy
+
+
+class DriftPolicy(Policy):
+    """Thresholds of the drift monitor; the defaults are measured ones (docs/monitoring-loop.md).
+
+    A shift counts when its surprise ``z`` and its size both pass: tier 2 from ``moderate_z``, tier 3 from
+    ``severe_z`` and three times the size gate on a critical feature or the score.
+    """
+
+    critical_features: tuple[str, ...] = ()
+    baseline_days: int = Field(default=30, ge=12)
+    min_days: int = Field(default=12, ge=5)
+    residual_days: int = Field(default=75, ge=30)
+    moderate_z: float = Field(default=3.5, gt=0)
+    severe_z: float = Field(default=6.0, gt=0)
+    learning_z: float = Field(default=5.0, gt=0, description="moderate_z while fewer than baseline_days are known.")
+    min_mean_shift_stds: float = Field(default=0.15, gt=0)
+    min_null_shift_share: float = Field(default=0.01, gt=0)
+    min_volume_shift_share: float = Field(default=0.10, gt=0)
+
+
+class QualityPolicy(Policy):
+    """Which metrics are computed, over which windows and slices (SQL expressions over the request)."""
+
+    core_metrics: tuple[str, ...] = Field(default=("brier", "auc", "calibration_ratio"), min_length=1)
+    windows_days: tuple[int, ...] = (1, 7, 14, 28)
+    slices: tuple[str, ...] = ()
+    min_labels: int = Field(default=50, ge=1)

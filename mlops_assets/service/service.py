@@ -1,0 +1,93 @@
+"""MLService: one service, declared once; everything else follows from it."""
+
+from datetime import date
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator, model_validator
+
+from mlops_assets.errors import UnknownNameError
+from mlops_assets.service.features import FeatureSet, Request, RequestView, View
+from mlops_assets.service.labels import LabelDefinition
+from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
+from mlops_assets.service.ownership import Owner, Raci
+from mlops_assets.service.policy import Identifier, Policy
+from mlops_assets.service.sources import Source
+from mlops_assets.service.training import ModelPolicy
+
+
+class MLService(Policy):
+    """A model in production with everything promised about it; the unit of ownership.
+
+    ``first_day`` and ``last_day`` are business days in ``timezone``; ``close_after_hours`` is how long after
+    the end of a day a missing file is waited for; ``contracts`` is the folder of the source contracts.
+    """
+
+    name: Identifier
+    purpose: str
+    kpi: str
+    task: Literal["binary"] = "binary"
+    criticality: Literal["low", "medium", "high"] = "medium"
+    owner: Owner
+    raci: Raci
+    runs_at: tuple[str, ...] = Field(default=(), description="Where it runs: services, endpoints, jobs.")
+    timezone: str
+    first_day: date
+    last_day: date | None = None
+    close_after_hours: float = Field(default=6, ge=0)
+    schedule_cron: str = "*/15 * * * *"
+    clock: Literal["wall", "demo"] = Field(
+        default="wall", description="demo: past data whose days pass every two minutes."
+    )
+    contracts: str = "expectations"
+    sources: tuple[Source, ...] = Field(min_length=1)
+    request: Request
+    views: tuple[View, ...] = Field(min_length=1)
+    label: LabelDefinition
+    model: ModelPolicy
+    quality: QualityPolicy = QualityPolicy()
+    drift: DriftPolicy = DriftPolicy()
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """What computes the features; its fingerprint is the newest ``feature_version``."""
+        used = {self.request.source} | {v.source for v in self.views if not isinstance(v, RequestView)}
+        return FeatureSet(
+            request=self.request,
+            views=self.views,
+            sources=tuple(source for source in self.sources if source.name in used),
+        )
+
+    def source(self, name: str) -> Source:
+        """The declared source of this name."""
+        return next(source for source in self.sources if source.name == name)
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, name: str) -> str:
+        ZoneInfo(name)
+        return name
+
+    @model_validator(mode="after")
+    def _names_are_declared(self) -> "MLService":
+        where = f"service '{self.name}'"
+        known = {source.name for source in self.sources}
+        named = {"request": self.request.source, "label": self.label.source}
+        named |= {f"view '{v.name}'": v.source for v in self.views if not isinstance(v, RequestView)}
+        for place, source in named.items():
+            if source not in known:
+                raise UnknownNameError(where=f"{where} > {place}", kind="source", name=source, known=known)
+        for feature in self.drift.critical_features:
+            if feature not in self.feature_set.names:
+                raise UnknownNameError(
+                    where=f"{where} > drift > critical_features",
+                    kind="feature",
+                    name=feature,
+                    known=self.feature_set.names,
+                )
+        for column in self.quality.slices:
+            if column not in self.request.columns:
+                raise UnknownNameError(
+                    where=f"{where} > quality > slices", kind="column", name=column, known=self.request.columns
+                )
+        return self

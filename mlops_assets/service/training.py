@@ -1,0 +1,46 @@
+"""Model tiers, when to retrain, and what a candidate has to show."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mlops_assets.service.policy import Days, Identifier, Policy, Share
+
+
+class ModelTier(Policy):
+    """One grade of model: a factory ``package.module:function`` that returns an unfitted scikit-learn
+    pipeline, given the feature names and the categorical ones among them."""
+
+    factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
+    seed: int = 0
+
+
+class GatePolicy(Policy):
+    """What a candidate must show on the newest mature days, which it was not fitted on."""
+
+    judged_days: int = Field(default=14, ge=3)
+    max_loss_increase_share: Share = Field(
+        default=0.01, description="Non-inferiority margin: share of the champion's loss, 0.01 = 1 %."
+    )
+    champion_age_days: Days = Field(
+        default=25, description="From this age on, being younger and not worse is reason enough."
+    )
+    min_labels: int = Field(default=200, ge=1)
+
+
+class ModelPolicy(Policy):
+    """How models of this service come to be.
+
+    ``prior`` is the score of every request until the first release. ``cadence`` decides on the last day of
+    each month (``monthly``) or on Sundays (``weekly``); ``approval`` says whether a passed gate is enough.
+    """
+
+    champion: ModelTier
+    fallback: ModelTier
+    prior: Share
+    primary_metric: Literal["brier", "log_loss"] = "brier"
+    training_window_days: int | None = Field(default=None, ge=1, description="None: all mature days.")
+    cadence: Literal["monthly", "weekly", "never"] = "monthly"
+    gate: GatePolicy = GatePolicy()
+    approval: Literal["automatic", "sign_off"] = "automatic"
+    registered_name: Identifier | None = None

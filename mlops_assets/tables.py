@@ -1,0 +1,315 @@
+"""Every table the loops exchange: grain, key, columns, and its one writer.
+
+``docs/tables.md`` is generated from this file (``python -m mlops_assets.tables``). A column is *content* if a
+rerun must reproduce it, *observed* if it belongs to one run (durations, run ids, wall clock). All tables are
+Delta tables partitioned by ``day``; instants are UTC. TABLES stands in commit order, ``generations`` last.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: DuckDB type, meaning, and whether a rerun reproduces it (content) or not (observed)."""
+
+    name: str
+    type: str
+    meaning: str
+    content: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. ``is_open``: declared features stand as further columns beside the ones named here."""
+
+    name: str
+    loop: str
+    grain: str
+    key: tuple[str, ...]
+    writer: str
+    columns: tuple[Column, ...]
+    is_open: bool = False
+    is_shared: bool = False
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Names of the named content columns."""
+        return tuple(column.name for column in self.columns if column.content)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the columns that belong to one run."""
+        return tuple(column.name for column in self.columns if not column.content)
+
+    def create_sql(self, name: str | None = None) -> str:
+        """SQL that creates an empty in-memory table of this shape."""
+        columns = ", ".join(f'"{column.name}" {column.type}' for column in self.columns)
+        return f'create or replace temp table "{name or self.name}" ({columns})'
+
+
+def _columns(*rows: tuple[str, str, str] | tuple[str, str, str, bool]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+DAY = ("day", "DATE", "business day the row belongs to; the partition")
+
+SOURCE_COLUMNS = _columns(
+    ("day", "DATE", "arrival day A of the file"),
+    ("generation", "INTEGER", "1 for the first delivery of the file, then counting"),
+    ("source_key", "VARCHAR", "the declared key as one text"),
+    ("withdrawn", "BOOLEAN", "true: this generation no longer has the row of this key"),
+)
+"""Columns that the landing zone adds in front of the declared columns of every source."""
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "contracts", "feature", "one expectation on one delivered file",
+        ("day", "source", "generation", "expectation"), "feature_loop/contracts.py",
+        _columns(
+            ("day", "DATE", "arrival day of the file"),
+            ("source", "VARCHAR", "source name"),
+            ("generation", "INTEGER", "which delivery of the file"),
+            ("expectation", "VARCHAR", "what was promised, in words"),
+            ("column_name", "VARCHAR", "the column it is about, if one"),
+            ("severity", "VARCHAR", "critical or warning"),
+            ("success", "BOOLEAN", "whether it held"),
+            ("observed", "VARCHAR", "what was seen"),
+            ("message", "VARCHAR", "source, day, column and the fix, if it failed"),
+            ("outcome", "VARCHAR", "for the file: accepted, quarantined (rows left out), rejected, missing"),
+        ), is_shared=True,
+    ),
+    Table(
+        "quarantine", "feature", "one delivered row that was left out",
+        ("day", "source", "generation", "source_key", "expectation"), "feature_loop/contracts.py",
+        _columns(
+            ("day", "DATE", "arrival day of the file"),
+            ("source", "VARCHAR", "source name"),
+            ("generation", "INTEGER", "which delivery of the file"),
+            ("source_key", "VARCHAR", "the row's declared key as one text"),
+            ("expectation", "VARCHAR", "the promise it broke"),
+            ("payload", "VARCHAR", "the whole row as JSON"),
+        ), is_shared=True,
+    ),
+    Table(
+        "features", "feature", "one request, one feature version",
+        ("request_id", "feature_version"), "feature_loop/point_in_time.py",
+        _columns(
+            DAY,
+            ("request_id", "VARCHAR", "the request"),
+            ("feature_version", "VARCHAR", "fingerprint of the definition"),
+            ("predicted_at", "TIMESTAMP", "as-of instant: nothing available later was used"),
+            ("context", "VARCHAR", "declared slice columns of the request as JSON"),
+            ("filled_on", "DATE", "day on which a new version was filled backwards, else null", False),
+        ), is_open=True,
+    ),
+    Table(
+        "freshness", "feature", "one feature view on one day", ("day", "view"),
+        "feature_loop/freshness.py",
+        _columns(
+            DAY,
+            ("view", "VARCHAR", "feature view"),
+            ("source", "VARCHAR", "the source it reads"),
+            ("newest_available_at", "TIMESTAMP", "newest row of the source available by the end of the day"),
+            ("age_hours", "DOUBLE", "end of day minus newest_available_at"),
+            ("max_age_hours", "DOUBLE", "what the view promises, if it does"),
+            ("stale_share", "DOUBLE", "share of the day's requests left without a value"),
+            ("state", "VARCHAR", "fresh, stale, missing or not_expected"),
+        ),
+    ),
+    Table(
+        "predictions", "feedback", "one request scored by one model version",
+        ("request_id", "model_version"), "feedback_loop/prediction_log.py",
+        _columns(
+            ("day", "DATE", "business day of logged_at"),
+            ("request_id", "VARCHAR", "the request"),
+            ("model_version", "VARCHAR", "<training day>-<tier>-<train key>, or prior"),
+            ("role", "VARCHAR", "champion, fallback or prior at predicted_at"),
+            ("served", "BOOLEAN", "true on exactly one row per request: the answer given"),
+            ("score", "DOUBLE", "chance of the positive outcome, 9 decimals"),
+            ("status", "VARCHAR", "ok, or fallback when the champion could not answer"),
+            ("feature_version", "VARCHAR", "definition of the features it was scored on"),
+            ("bucket", "INTEGER", "hash bucket of the request, 0..9999"),
+            ("propensity", "DOUBLE", "chance with which this version was chosen to answer"),
+            ("context", "VARCHAR", "declared slice columns as JSON"),
+            ("predicted_at", "TIMESTAMP", "as-of instant of the request"),
+            ("logged_at", "TIMESTAMP", "when we could first read the row; equal for batch scoring"),
+            ("prediction_day", "DATE", "business day of predicted_at"),
+            ("latency_ms", "DOUBLE", "scoring time per row of the batch", False),
+        ),
+    ),
+    Table(
+        "labels", "feedback", "one label event", ("request_id", "label_version", "known_at"),
+        "feedback_loop/labels.py",
+        _columns(
+            ("day", "DATE", "business day of known_at"),
+            ("request_id", "VARCHAR", "the request it is about"),
+            ("label_version", "VARCHAR", "definition that read the outcome"),
+            ("value", "DOUBLE", "1 or 0; null: the outcome was withdrawn"),
+            ("event_at", "TIMESTAMP", "when the outcome happened"),
+            ("known_at", "TIMESTAMP", "when it could first be known"),
+            ("source", "VARCHAR", "source and generation it came from"),
+        ),
+    ),
+    Table(
+        "outcomes", "feedback", "one prediction and what became of it, as of the last closed day",
+        ("request_id", "model_version", "label_version"), "feedback_loop/outcomes.py",
+        _columns(
+            ("day", "DATE", "prediction day"),
+            ("request_id", "VARCHAR", "the request"),
+            ("model_version", "VARCHAR", "the version that scored it"),
+            ("label_version", "VARCHAR", "the label definition"),
+            ("role", "VARCHAR", "role of the version at predicted_at"),
+            ("served", "BOOLEAN", "whether this was the answer given"),
+            ("score", "DOUBLE", "the stored score"),
+            ("value", "DOUBLE", "the newest label known, null if none counts"),
+            ("known_at", "TIMESTAMP", "when that label became known"),
+            ("label_events", "INTEGER", "label events seen so far"),
+            ("state", "VARCHAR", "open, provisional, final or restated"),
+        ),
+    ),
+    Table(
+        "training_set", "model", "one labelled request in one training snapshot",
+        ("fingerprint", "request_id"), "model_loop/training_set.py",
+        _columns(
+            ("day", "DATE", "day of the decision to train"),
+            ("fingerprint", "VARCHAR", "hash of rows, feature version, label version"),
+            ("request_id", "VARCHAR", "the request"),
+            ("prediction_day", "DATE", "its business day"),
+            ("value", "DOUBLE", "the label known at the training instant"),
+            ("known_at", "TIMESTAMP", "when that label became known"),
+            ("part", "VARCHAR", "fit, or judged: the newest mature days, kept from the candidate"),
+        ),
+    ),
+    Table(
+        "evaluation", "model", "one metric of one candidate beside its rival on the same rows",
+        ("day", "version", "rival", "slice", "metric"), "model_loop/evaluation.py",
+        _columns(
+            ("day", "DATE", "day of the decision to train"),
+            ("version", "VARCHAR", "the candidate"),
+            ("rival", "VARCHAR", "champion, fallback or prior it was compared with"),
+            ("slice", "VARCHAR", "all, or column=value"),
+            ("metric", "VARCHAR", "brier, log_loss, auc, calibration_ratio"),
+            ("value", "DOUBLE", "the candidate's metric"),
+            ("rival_value", "DOUBLE", "the rival's metric on the same rows"),
+            ("difference", "DOUBLE", "mean of daily differences, candidate minus rival"),
+            ("low", "DOUBLE", "lower 95 % bound of the difference; the day is the unit"),
+            ("high", "DOUBLE", "upper 95 % bound"),
+            ("days", "INTEGER", "judged days"),
+            ("n", "BIGINT", "judged rows"),
+        ),
+    ),
+    Table(
+        "profiles", "monitoring", "one column of one subject on one day",
+        ("day", "subject", "slice", "column_name"), "monitoring_loop/profiles.py",
+        _columns(
+            DAY,
+            ("subject", "VARCHAR", "feature_version for inputs, model_version for its score"),
+            ("slice", "VARCHAR", "all, or column=value"),
+            ("column_name", "VARCHAR", "feature name, or score"),
+            ("n", "BIGINT", "rows"),
+            ("nulls", "BIGINT", "rows without a value"),
+            ("total", "DOUBLE", "sum of values"),
+            ("squares", "DOUBLE", "sum of squared values"),
+            ("low", "DOUBLE", "smallest value"),
+            ("high", "DOUBLE", "largest value"),
+            ("distinct_values", "BIGINT", "how many different values"),
+        ),
+    ),
+    Table(
+        "quality", "monitoring", "one metric of one version over one window, as known at the end of day",
+        ("day", "prediction_day", "window_days", "version", "role", "slice", "metric", "label_version"),
+        "monitoring_loop/quality.py",
+        _columns(
+            ("day", "DATE", "as known at the end of this day"),
+            ("prediction_day", "DATE", "last prediction day of the window"),
+            ("window_days", "INTEGER", "1, 7, 14 or 28 prediction days"),
+            ("version", "VARCHAR", "model_version, or served: whatever answered"),
+            ("role", "VARCHAR", "champion, fallback, prior, or served"),
+            ("slice", "VARCHAR", "all, or column=value"),
+            ("metric", "VARCHAR", "brier, log_loss, auc, calibration_ratio, positive_share"),
+            ("label_version", "VARCHAR", "metrics never mix label versions"),
+            ("value", "DOUBLE", "the metric over labelled rows, null with a reason"),
+            ("low", "DOUBLE", "lower 95 % bound; the day is the unit for windows longer than a day"),
+            ("high", "DOUBLE", "upper 95 % bound"),
+            ("n", "BIGINT", "predictions in the window"),
+            ("n_labelled", "BIGINT", "of which labelled by then"),
+            ("completeness", "DOUBLE", "n_labelled / n"),
+            ("state", "VARCHAR", "open, provisional, final, restated, or not_measured"),
+            ("reason", "VARCHAR", "why a value is missing"),
+        ),
+    ),
+    Table(
+        "drift", "monitoring", "one statistic of one column on one day beside its baseline",
+        ("day", "subject", "slice", "column_name", "statistic", "baseline"), "monitoring_loop/drift.py",
+        _columns(
+            DAY,
+            ("subject", "VARCHAR", "features, score, or a source: what the series is about"),
+            ("slice", "VARCHAR", "all, or column=value"),
+            ("column_name", "VARCHAR", "feature name, score, or rows"),
+            ("statistic", "VARCHAR", "mean, null_share or volume"),
+            ("baseline", "VARCHAR", "trailing"),
+            ("value", "DOUBLE", "the day's statistic"),
+            ("expected", "DOUBLE", "what the baseline predicts for this day"),
+            ("scale", "DOUBLE", "standard deviation of past one-step residuals, on the side of the shift"),
+            ("surprise", "DOUBLE", "z: residual over scale"),
+            ("size", "DOUBLE", "how large, in the unit of its gate"),
+            ("event", "VARCHAR", "known event that explains it, if one"),
+            ("tier", "VARCHAR", "stable, expected, moderate, severe or unknown"),
+            ("reason", "VARCHAR", "a sentence"),
+        ),
+    ),
+    Table(
+        "verdicts", "monitoring", "one day", ("day",), "monitoring_loop/verdict.py",
+        _columns(
+            DAY,
+            ("verdict", "VARCHAR", "quiet, note, investigate or break glass"),
+            ("tier", "VARCHAR", "the highest tier of the day"),
+            ("reason", "VARCHAR", "why, in words"),
+            ("decisions", "VARCHAR", "kinds of the decisions taken, comma separated"),
+            ("state", "VARCHAR", "computed or blocked"),
+        ),
+    ),
+    Table(
+        "generations", "all", "one day of one table as last written", ("table_name", "day"), "day_loop.py",
+        _columns(
+            DAY,
+            ("table_name", "VARCHAR", "which table"),
+            ("rows", "BIGINT", "rows of that day"),
+            ("fingerprint", "VARCHAR", "hash of the content columns of that day"),
+            ("inputs", "VARCHAR", "fingerprint of the file generations known to the day"),
+            ("feature_versions", "VARCHAR", "feature versions computed, comma separated"),
+            ("state", "VARCHAR", "computed, empty or blocked"),
+            ("reason", "VARCHAR", "why empty or blocked"),
+            ("epoch", "INTEGER", "epoch that wrote it", False),
+        ),
+    ),
+)
+
+BY_NAME = {table.name: table for table in TABLES}
+FACTS = ("predictions", "labels")
+"""Written at the closing of their day and never again."""
+
+TIERS = ("stable", "expected", "moderate", "severe", "unknown")
+
+
+def tables_page(tables: Iterable[Table] = TABLES) -> str:
+    """The Markdown page ``docs/tables.md``."""
+    parts = ["# Tables\n\nGenerated from `mlops_assets/tables.py`; do not edit.\n"]
+    for table in tables:
+        parts.append(
+            f"\n## `{table.name}`\n\nOne row is {table.grain}. Key: {', '.join(table.key)}. "
+            f"Loop: {table.loop}. Written by `{table.writer}`."
+            + (" Declared features stand beside the columns named here." if table.is_open else "")
+            + (" Shared by all services." if table.is_shared else "")
+            + "\n\n| column | type | meaning | |\n| --- | --- | --- | --- |\n"
+        )
+        parts += [
+            f"| `{c.name}` | {c.type} | {c.meaning} | {'' if c.content else 'observed'} |\n"
+            for c in table.columns
+        ]
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    print(tables_page(), end="")

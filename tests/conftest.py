@@ -1,0 +1,86 @@
+"""What every test may count on: a quiet environment, a home of its own, and honest skips."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before any test imports numpy or MLflow: both read these once.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+def find_pg_ctl() -> str | None:
+    """Debian keeps the server programs out of PATH, one folder per major version; the newest wins."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[4]))
+    return shutil.which("pg_ctl") or (str(found[-1]) if found else None)
+
+
+#: marker -> (finds the program, what is absent without it)
+PROGRAMS: dict[str, tuple[Callable[[], str | None], str]] = {
+    "chromium": (lambda: shutil.which("chromium"), "no `chromium` on PATH"),
+    "postgres": (find_pg_ctl, "no `pg_ctl` on PATH or under /usr/lib/postgresql/*/bin"),
+    "java": (lambda: shutil.which("java"), "no `java` on PATH"),
+}
+
+
+def skips_are_failures() -> bool:
+    return os.environ.get("MLOPS_NO_SKIP", "") not in ("", "0")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, naming what is absent; in CI it runs, and fails, instead."""
+    if skips_are_failures():
+        return
+    for marker, (find, absent) in PROGRAMS.items():
+        if find() is None:
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=absent))
+
+
+def skipped_reports(config: pytest.Config) -> list[pytest.TestReport | pytest.CollectReport]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return list(reporter.stats.get("skipped", [])) if reporter else []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With MLOPS_NO_SKIP=1 a skipped test fails the session: in CI a skip is a test that nobody runs."""
+    is_worker = hasattr(session.config, "workerinput")
+    if skips_are_failures() and not is_worker and skipped_reports(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not skips_are_failures():
+        return
+    for report in skipped_reports(terminalreporter.config):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.write_line(
+            f"FAILED by MLOPS_NO_SKIP=1: {report.nodeid} was skipped: {reason}", red=True
+        )
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $MLOPS_HOME with its landing zone; nothing of the machine's own home is seen."""
+    folder = tmp_path / "home"
+    landing = folder / "landing"
+    landing.mkdir(parents=True)
+    monkeypatch.setenv("MLOPS_HOME", str(folder))
+    monkeypatch.setenv("MLOPS_LANDING", str(landing))
+    return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
