@@ -64,8 +64,11 @@ SOURCE_COLUMNS = _columns(
 
 TABLES: tuple[Table, ...] = (
     Table(
-        "contracts", "feature", "one expectation on one delivered file",
-        ("day", "source", "generation", "expectation"), "feature_loop/contracts.py",
+        "contracts",
+        "feature",
+        "one expectation on one delivered file",
+        ("day", "source", "generation", "expectation"),
+        "feature_loop/contracts.py",
         _columns(
             ("day", "DATE", "arrival day of the file"),
             ("source", "VARCHAR", "source name"),
@@ -77,11 +80,15 @@ TABLES: tuple[Table, ...] = (
             ("observed", "VARCHAR", "what was seen"),
             ("message", "VARCHAR", "source, day, column and the fix, if it failed"),
             ("outcome", "VARCHAR", "for the file: accepted, quarantined (rows left out), rejected, missing"),
-        ), is_shared=True,
+        ),
+        is_shared=True,
     ),
     Table(
-        "quarantine", "feature", "one delivered row that was left out",
-        ("day", "source", "generation", "source_key", "expectation"), "feature_loop/contracts.py",
+        "quarantine",
+        "feature",
+        "one delivered row that was left out",
+        ("day", "source", "generation", "source_key", "expectation"),
+        "feature_loop/contracts.py",
         _columns(
             ("day", "DATE", "arrival day of the file"),
             ("source", "VARCHAR", "source name"),
@@ -89,11 +96,15 @@ TABLES: tuple[Table, ...] = (
             ("source_key", "VARCHAR", "the row's declared key as one text"),
             ("expectation", "VARCHAR", "the promise it broke"),
             ("payload", "VARCHAR", "the whole row as JSON"),
-        ), is_shared=True,
+        ),
+        is_shared=True,
     ),
     Table(
-        "features", "feature", "one request, one feature version",
-        ("request_id", "feature_version"), "feature_loop/point_in_time.py",
+        "features",
+        "feature",
+        "one request, one feature version",
+        ("request_id", "feature_version"),
+        "feature_loop/point_in_time.py",
         _columns(
             DAY,
             ("request_id", "VARCHAR", "the request"),
@@ -101,10 +112,14 @@ TABLES: tuple[Table, ...] = (
             ("predicted_at", "TIMESTAMP", "as-of instant: nothing available later was used"),
             ("context", "VARCHAR", "declared slice columns of the request as JSON"),
             ("filled_on", "DATE", "day on which a new version was filled backwards, else null", False),
-        ), is_open=True,
+        ),
+        is_open=True,
     ),
     Table(
-        "freshness", "feature", "one feature view on one day", ("day", "view"),
+        "freshness",
+        "feature",
+        "one feature view on one day",
+        ("day", "view"),
         "feature_loop/freshness.py",
         _columns(
             DAY,
@@ -118,8 +133,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "predictions", "feedback", "one request scored by one model version",
-        ("request_id", "model_version"), "feedback_loop/prediction_log.py",
+        "predictions",
+        "feedback",
+        "one request scored by one model version",
+        ("request_id", "model_version"),
+        "feedback_loop/prediction_log.py",
         _columns(
             ("day", "DATE", "business day of logged_at"),
             ("request_id", "VARCHAR", "the request"),
@@ -139,7 +157,10 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "labels", "feedback", "one label event", ("request_id", "label_version", "known_at"),
+        "labels",
+        "feedback",
+        "one label event",
+        ("request_id", "label_version", "known_at"),
         "feedback_loop/labels.py",
         _columns(
             ("day", "DATE", "business day of known_at"),
@@ -152,8 +173,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "outcomes", "feedback", "one prediction and what became of it, as of the last closed day",
-        ("request_id", "model_version", "label_version"), "feedback_loop/outcomes.py",
+        "outcomes",
+        "feedback",
+        "one prediction and what became of it, as of the last closed day",
+        ("request_id", "model_version", "label_version"),
+        "feedback_loop/outcomes.py",
         _columns(
             ("day", "DATE", "prediction day"),
             ("request_id", "VARCHAR", "the request"),
@@ -169,8 +193,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "training_set", "model", "one labelled request in one training snapshot",
-        ("fingerprint", "request_id"), "model_loop/training_set.py",
+        "training_set",
+        "model",
+        "one labelled request in one training snapshot",
+        ("fingerprint", "request_id"),
+        "model_loop/training_set.py",
         _columns(
             ("day", "DATE", "day of the decision to train"),
             ("fingerprint", "VARCHAR", "hash of rows, feature version, label version"),
@@ -182,8 +209,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "evaluation", "model", "one metric of one candidate beside its rival on the same rows",
-        ("day", "version", "rival", "slice", "metric"), "model_loop/evaluation.py",
+        "evaluation",
+        "model",
+        "one metric of one candidate beside its rival on the same rows",
+        ("day", "version", "rival", "slice", "metric"),
+        "model_loop/evaluation.py",
         _columns(
             ("day", "DATE", "day of the decision to train"),
             ("version", "VARCHAR", "the candidate"),
@@ -200,8 +230,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "profiles", "monitoring", "one column of one subject on one day",
-        ("day", "subject", "slice", "column_name"), "monitoring_loop/profiles.py",
+        "profiles",
+        "monitoring",
+        "one column of one subject on one day",
+        ("day", "subject", "slice", "column_name"),
+        "monitoring_loop/profiles.py",
         _columns(
             DAY,
             ("subject", "VARCHAR", "feature_version for inputs, model_version for its score"),
@@ -217,7 +250,9 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "quality", "monitoring", "one metric of one version over one window, as known at the end of day",
+        "quality",
+        "monitoring",
+        "one metric of one version over one window, as known at the end of day",
         ("day", "prediction_day", "window_days", "version", "role", "slice", "metric", "label_version"),
         "monitoring_loop/quality.py",
         _columns(
@@ -240,8 +275,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "drift", "monitoring", "one statistic of one column on one day beside its baseline",
-        ("day", "subject", "slice", "column_name", "statistic", "baseline"), "monitoring_loop/drift.py",
+        "drift",
+        "monitoring",
+        "one statistic of one column on one day beside its baseline",
+        ("day", "subject", "slice", "column_name", "statistic", "baseline"),
+        "monitoring_loop/drift.py",
         _columns(
             DAY,
             ("subject", "VARCHAR", "features, score, or a source: what the series is about"),
@@ -260,7 +298,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "verdicts", "monitoring", "one day", ("day",), "monitoring_loop/verdict.py",
+        "verdicts",
+        "monitoring",
+        "one day",
+        ("day",),
+        "monitoring_loop/verdict.py",
         _columns(
             DAY,
             ("verdict", "VARCHAR", "quiet, note, investigate or break glass"),
@@ -271,7 +313,11 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
-        "generations", "all", "one day of one table as last written", ("table_name", "day"), "day_loop.py",
+        "generations",
+        "all",
+        "one day of one table as last written",
+        ("table_name", "day"),
+        "day_loop.py",
         _columns(
             DAY,
             ("table_name", "VARCHAR", "which table"),
@@ -305,8 +351,7 @@ def tables_page(tables: Iterable[Table] = TABLES) -> str:
             + "\n\n| column | type | meaning | |\n| --- | --- | --- | --- |\n"
         )
         parts += [
-            f"| `{c.name}` | {c.type} | {c.meaning} | {'' if c.content else 'observed'} |\n"
-            for c in table.columns
+            f"| `{c.name}` | {c.type} | {c.meaning} | {'' if c.content else 'observed'} |\n" for c in table.columns
         ]
     return "".join(parts)
 

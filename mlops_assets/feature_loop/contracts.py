@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pandas as pd
 
-from mlops_assets.adapters.engine import frame, quote, rows, run
+from mlops_assets.adapters.engine import frame, quote, rows
 from mlops_assets.errors import ContractError
 from mlops_assets.service.sources import Source
 
@@ -190,7 +190,14 @@ def _hold_values(
             failures = by_day.get(day.isoformat(), [])
             fault = _value_fault(expectation, failures, int(counts[day.isoformat()]))
             found.results.append(
-                _result(source, day, expectation.text, expectation.kwargs.get("column"), expectation.severity, fault)
+                _result(
+                    source,
+                    day,
+                    expectation.text,
+                    expectation.kwargs.get("column"),
+                    expectation.severity,
+                    fault,
+                )
             )
             if failures and expectation.severity == "critical":
                 _judge_failures(source, expectation, day, failures, fault or "", bad_rows, found)
@@ -261,7 +268,7 @@ def validate(suite: list[Expectation], data: pd.DataFrame) -> dict[str, dict[str
     """Run a suite once over many days: expectation text -> day -> the rows (key, value) that break it.
 
     ``data`` has columns ``day`` and ``source_key`` beside the declared ones; table-level row counts are held
-    against the column named by ``Expectation.measured``. A promise that cannot be evaluated is a broken contract on every day.
+    against the column named by ``Expectation.measured``. A promise that cannot be evaluated is broken every day.
     """
     import great_expectations as gx
 

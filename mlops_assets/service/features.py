@@ -4,11 +4,14 @@ Expressions are DuckDB SQL over the columns of one row (the request, or a source
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.service.expressions import check_column, check_expression
 from mlops_assets.service.policy import Hours, Identifier, Policy
 from mlops_assets.service.sources import Source
 
@@ -102,6 +105,63 @@ class WindowView(Policy):
 View = Annotated[RequestView | LatestView | StaticView | WindowView, Field(discriminator="kind")]
 
 
+SPINE_COLUMNS = ("request_id", "predicted_at")
+"""What every request has besides its declared columns."""
+
+
+def check_names(request: Request, views: Sequence[View], sources: Iterable[Source], *, where: str) -> None:
+    """Hold every name that request and views use against what is declared; ``where`` leads the messages.
+
+    Raises:
+        UnknownNameError: a source, column or feature that nothing declares.
+        DeclarationError: an expression that is not one value over one row.
+    """
+    by_name = {source.name: source for source in sources}
+
+    def columns_of(source: str, place: str) -> dict[str, str]:
+        if source not in by_name:
+            raise UnknownNameError(where=place, kind="source", name=source, known=by_name)
+        return by_name[source].columns
+
+    _check_request(request, columns_of(request.source, f"{where} > request"), where=f"{where} > request")
+    for view in views:
+        place = f"{where} > views > '{view.name}'"
+        asked = (*SPINE_COLUMNS, *request.columns)
+        read = asked if isinstance(view, RequestView) else tuple(columns_of(view.source, place))
+        _check_view(view, read, asked, where=place)
+
+
+def _check_request(request: Request, columns: Iterable[str], *, where: str) -> None:
+    known = tuple(columns)
+    check_expression(request.request_id, where=f"{where} > request_id", columns=known)
+    check_expression(request.predicted_at, where=f"{where} > predicted_at", columns=known)
+    for column in request.columns:
+        if column in SPINE_COLUMNS:
+            raise DeclarationError(
+                f"{where} > columns", f"every request has '{column}' already.", "Leave it out of the list."
+            )
+        check_column(column, where=f"{where} > columns", columns=known)
+
+
+def _check_view(view: View, read: Sequence[str], asked: Sequence[str], *, where: str) -> None:
+    """``read`` are the columns its expressions may name, ``asked`` those of the request."""
+    if not isinstance(view, RequestView):
+        for column, request_column in view.keys.items():
+            check_column(column, where=f"{where} > keys", columns=read)
+            check_column(request_column, where=f"{where} > keys > '{column}'", columns=asked)
+    if isinstance(view, WindowView):
+        for name, aggregate in view.aggregates.items():
+            check_expression(aggregate.expression, where=f"{where} > aggregate '{name}'", columns=read)
+        if view.where is not None:
+            check_expression(view.where, where=f"{where} > where", columns=read)
+    else:
+        for name, expression in view.features.items():
+            check_expression(expression, where=f"{where} > feature '{name}'", columns=read)
+    for name in view.categorical:
+        if name not in view.features:
+            raise UnknownNameError(where=f"{where} > categorical", kind="feature", name=name, known=view.features)
+
+
 class FeatureSet(Policy):
     """Everything that decides a feature value: the request, the views, and the sources they read.
 
@@ -143,6 +203,11 @@ class FeatureSet(Policy):
         """``feature_version``: the first 12 hex characters of the SHA-256 of what computes the values."""
         text = self.model_dump_json(exclude={"sources": {"__all__": {"description", "contract", "expected"}}})
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @model_validator(mode="after")
+    def _names_are_declared(self) -> "FeatureSet":
+        check_names(self.request, self.views, self.sources, where="features")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "FeatureSet":

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from mlops_assets.errors import UnknownNameError
-from mlops_assets.service.features import FeatureSet, Request, RequestView, View
+from mlops_assets.service.expressions import check_expression
+from mlops_assets.service.features import FeatureSet, Request, RequestView, View, check_names
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
 from mlops_assets.service.ownership import Owner, Raci
@@ -71,12 +72,16 @@ class MLService(Policy):
     @model_validator(mode="after")
     def _names_are_declared(self) -> "MLService":
         where = f"service '{self.name}'"
+        check_names(self.request, self.views, self.sources, where=where)
         known = {source.name for source in self.sources}
-        named = {"request": self.request.source, "label": self.label.source}
-        named |= {f"view '{v.name}'": v.source for v in self.views if not isinstance(v, RequestView)}
-        for place, source in named.items():
-            if source not in known:
-                raise UnknownNameError(where=f"{where} > {place}", kind="source", name=source, known=known)
+        if self.label.source not in known:
+            raise UnknownNameError(where=f"{where} > label", kind="source", name=self.label.source, known=known)
+        for field in ("request_id", "value"):
+            check_expression(
+                getattr(self.label, field),
+                where=f"{where} > label > {field}",
+                columns=self.source(self.label.source).columns,
+            )
         for feature in self.drift.critical_features:
             if feature not in self.feature_set.names:
                 raise UnknownNameError(
@@ -88,6 +93,9 @@ class MLService(Policy):
         for column in self.quality.slices:
             if column not in self.request.columns:
                 raise UnknownNameError(
-                    where=f"{where} > quality > slices", kind="column", name=column, known=self.request.columns
+                    where=f"{where} > quality > slices",
+                    kind="column",
+                    name=column,
+                    known=self.request.columns,
                 )
         return self

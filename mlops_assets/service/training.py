@@ -1,5 +1,6 @@
 """Model tiers, when to retrain, and what a candidate has to show."""
 
+from datetime import date
 from typing import Literal
 
 from pydantic import Field
@@ -42,5 +43,6 @@ class ModelPolicy(Policy):
     training_window_days: int | None = Field(default=None, ge=1, description="None: all mature days.")
     cadence: Literal["monthly", "weekly", "never"] = "monthly"
     gate: GatePolicy = GatePolicy()
+    first_training: date | None = Field(default=None, description="No cadence day before this one counts.")
     approval: Literal["automatic", "sign_off"] = "automatic"
     registered_name: Identifier | None = None
