@@ -1,0 +1,36 @@
+"""The monitoring loop as Dagster sees it: profiles, quality, drift, and one verdict a day."""
+
+import dagster as dg
+
+from mlops_assets.adapters.asset_specs import key_of, service_asset, table_metadata
+from mlops_assets.service.service import MLService
+from mlops_assets.tables import BY_NAME
+
+LOOP = "monitoring"
+
+
+def monitoring_assets(service: MLService) -> list[dg.AssetSpec]:
+    """Measured (profiles, quality), judged (drift), and summed up (verdict)."""
+
+    def table(name: str, above: tuple[str, ...], words: str) -> dg.AssetSpec:
+        return service_asset(
+            service,
+            name,
+            loop=LOOP,
+            deps=[key_of(service, upstream) for upstream in above],
+            kinds={"deltalake", "duckdb"},
+            description=words,
+        )
+
+    verdict = table(
+        "verdict",
+        ("quality", "drift"),
+        "One row is one day: quiet, note, investigate or break glass, with the reason. When it is written, the day "
+        "is closed.",
+    )
+    return [
+        table("profiles", ("features",), "Mergeable: a baseline is thirty of them added up."),
+        table("quality", ("outcomes",), "Only mature predictions count; what is not measured says why."),
+        table("drift", ("profiles",), "A value beside what the trailing days predict for it, and its tier."),
+        verdict.merge_attributes(metadata=table_metadata(f"{service.name}.verdicts", BY_NAME["verdicts"])),
+    ]

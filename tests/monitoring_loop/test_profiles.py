@@ -1,0 +1,109 @@
+"""Profiles: exact counts and sums, whatever the order of the rows and the company of other days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from math import fsum, inf, nan
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_assets.adapters.engine import frame, open_engine
+from mlops_assets.monitoring_loop.drift import series_from_profiles
+from mlops_assets.monitoring_loop.profiles import profile_features, profile_scores
+from mlops_assets.tables import BY_NAME
+
+FIRST = date(2013, 3, 1)
+DAYS = [FIRST + timedelta(days=number) for number in range(5)]
+
+
+@pytest.fixture
+def con():
+    with open_engine() as engine:
+        yield engine
+
+
+def features_frame(seed: int = 0, rows: int = 200) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "day": [day for day in DAYS for _ in range(rows)],
+            "request_id": [f"{number}" for number in range(rows * len(DAYS))],
+            "feature_version": "v1",
+            "delay": np.round(rng.normal(10, 300, rows * len(DAYS)), 9),
+            "carrier": rng.choice(["AA", "UA", None], rows * len(DAYS)),
+        }
+    )
+    return table.sample(frac=1, random_state=seed)
+
+
+def profiled(con: duckdb.DuckDBPyConnection, table: pd.DataFrame, days: Sequence[date]) -> pd.DataFrame:
+    con.register("features", table)
+    con.execute(BY_NAME["profiles"].create_sql("profiles"))
+    profile_features(
+        con,
+        features="features",
+        feature_version="v1",
+        numeric=["delay"],
+        categorical=["carrier"],
+        days=days,
+        into="profiles",
+    )
+    con.unregister("features")
+    return frame(con, "select * from profiles order by day, column_name")
+
+
+def test_a_profile_counts_and_sums_exactly(con):
+    table = features_frame()
+    table.loc[table.index[:7], "delay"] = [nan, inf, -inf, -0.0, 0.0, nan, 1.5]
+    found = profiled(con, table, DAYS).set_index(["day", "column_name"])
+    for day in DAYS:
+        that_day = table[table["day"] == day]
+        values = that_day["delay"][np.isfinite(that_day["delay"])]
+        row = found.loc[(pd.Timestamp(day), "delay")]
+        assert (row["subject"], row["slice"], row["n"]) == ("v1", "all", 200)
+        assert row["nulls"] == 200 - len(values)
+        assert row["total"] == pytest.approx(fsum(values), rel=1e-14)
+        assert row["squares"] == pytest.approx(fsum(values * values), rel=1e-14)
+        assert (row["low"], row["high"]) == (values.min(), values.max())
+        assert row["distinct_values"] == values.nunique()
+        texts = found.loc[(pd.Timestamp(day), "carrier")]
+        assert texts["nulls"] == that_day["carrier"].isna().sum()
+        assert texts["distinct_values"] == 2
+        assert pd.isna(texts["total"])
+
+
+def test_neither_the_order_of_rows_nor_other_days_change_a_bit(con):
+    block = profiled(con, features_frame(rows=900), DAYS)
+    shuffled = features_frame(rows=900).sample(frac=1, random_state=9)
+    singles = pd.concat([profiled(con, shuffled, [day]) for day in DAYS], ignore_index=True)
+    pd.testing.assert_frame_equal(block, singles, check_exact=True)
+
+
+def test_a_column_without_any_value_and_a_day_without_rows(con):
+    table = features_frame()
+    table["delay"] = nan
+    found = profiled(con, table[table["day"] != DAYS[2]], DAYS)
+    assert len(found) == 2 * 4
+    empty = found[found["column_name"] == "delay"]
+    assert set(empty["nulls"]) == {200}
+    assert set(empty["distinct_values"]) == {0}
+    assert empty["total"].isna().all()
+
+
+def test_scores_are_profiled_per_version_and_join_the_features_as_one_series(con):
+    predictions = pd.DataFrame({"day": DAYS * 2, "model_version": ["m1"] * 5 + ["m2"] * 5, "score": np.arange(10) / 10})
+    con.register("predictions", predictions)
+    profiled(con, features_frame(), DAYS)
+    profile_scores(con, predictions="predictions", days=DAYS, into="profiles")
+    roles = pd.DataFrame({"day": DAYS, "feature_version": "v1", "model_version": ["m1", "m1", "m1", "m2", "m2"]})
+    con.register("roles", roles)
+    series = series_from_profiles(con, profiles="profiles", roles="roles").sort_values(["subject", "day"])
+
+    scores = series[series["subject"] == "score"]
+    assert list(scores["total"]) == [0.0, 0.1, 0.2, 0.8, 0.9]
+    assert list(scores["version"]) == ["m1", "m1", "m1", "m2", "m2"]
+    assert len(series[series["subject"] == "features"]) == 10

@@ -1,0 +1,292 @@
+"""Quality as known at the end of a day: nothing later counts, nothing earlier is rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+from mlops_assets.adapters.calendar import Calendar
+from mlops_assets.adapters.engine import frame, open_engine, register_days
+from mlops_assets.monitoring_loop.quality import history_days, measure_quality
+from mlops_assets.service.labels import LabelDefinition
+from mlops_assets.service.monitoring import QualityPolicy
+
+NEW_YORK = Calendar("America/New_York")
+FIRST = date(2013, 3, 1)
+LABEL = LabelDefinition(
+    version="late15",
+    source="arrivals",
+    request_id="id",
+    value="late",
+    window_hours=48,
+    never_labelled="cancelled",
+)
+
+
+def a_service(**quality: Any) -> Any:
+    """All that quality asks of a service: its promises about quality and labels."""
+    return SimpleNamespace(quality=QualityPolicy(**quality), label=LABEL)
+
+
+def day(number: int) -> date:
+    return FIRST + timedelta(days=number)
+
+
+@dataclass
+class World:
+    """Predictions and label events, written down row by row."""
+
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    labels: list[dict[str, Any]] = field(default_factory=list)
+
+    def predict(self, number: int, request: str, score: float, *, version="m1", role="champion", served=True):
+        at = NEW_YORK.start_of(day(number)) + timedelta(hours=12)
+        self.predictions.append(
+            {
+                **{"day": day(number), "request_id": request, "model_version": version, "role": role},
+                **{"served": served, "score": score, "context": '{"origin": "JFK"}', "predicted_at": at},
+                "prediction_day": day(number),
+            }
+        )
+
+    def label(self, number: int, request: str, value: float | None, *, event_at: datetime | None = None, hour=20):
+        known_at = NEW_YORK.start_of(day(number)) + timedelta(hours=hour)
+        self.labels.append(
+            {
+                **{"day": day(number), "request_id": request, "label_version": "late15", "value": value},
+                **{"event_at": event_at or known_at, "known_at": known_at, "source": "arrivals/1"},
+            }
+        )
+
+    def quality(self, numbers: Sequence[int], service: Any = None, blocked: Sequence[int] = ()) -> pd.DataFrame:
+        """Table ``quality`` for some days, from exactly the history that is asked for."""
+        service = service or a_service(min_labels=1)
+        days = [day(number) for number in numbers]
+        oldest = min(days) - timedelta(days=history_days(service))
+        with open_engine() as con:
+            register_days(con, NEW_YORK, min(days), max(days))
+            for name, rows in (("predictions", self.predictions), ("labels", self.labels)):
+                table = pd.DataFrame(rows)
+                con.register(name, table[(table["day"] >= oldest) & (table["day"] <= max(days))])
+            measure_quality(
+                con,
+                service,
+                predictions="predictions",
+                labels="labels",
+                days=days,
+                into="quality",
+                blocked=[day(number) for number in blocked],
+            )
+            order = "day, prediction_day, window_days, version, role, slice, metric"
+            return frame(con, f"select * from quality order by {order}")
+
+
+def a_busy_world(length: int, rows: int, *, seed: int = 0, decimals: int = 9) -> World:
+    """Two versions; labels come after 1 to 60 hours (some too late), are corrected or withdrawn now and then."""
+    rng, world = np.random.default_rng(seed), World()
+    for number in range(length):
+        for name in range(rows):
+            request, chance = f"{number}/{name}", rng.beta(2, 5)
+            world.predict(number, request, round(chance, decimals))
+            other = round(float(np.clip(chance + rng.normal(0, 0.1), 0, 1)), decimals)
+            world.predict(number, request, other, version="m0", role="fallback", served=False)
+            outcome, later = float(rng.random() < chance), int(rng.choice([0, 0, 0, 1, 1, 2, 3]))
+            world.label(number + later, request, outcome)
+            if rng.random() < 0.02:
+                event_at = NEW_YORK.start_of(day(number)) + timedelta(hours=20)
+                value = None if rng.random() < 0.3 else 1 - outcome
+                world.label(number + later + int(rng.integers(1, 8)), request, value, event_at=event_at, hour=21)
+    return world
+
+
+def one(table: pd.DataFrame, **where: Any) -> dict[str, Any]:
+    for name, value in where.items():
+        table = table[table[name] == (pd.Timestamp(value) if isinstance(value, date) else value)]
+    [row] = table.to_dict("records")
+    return row
+
+
+@pytest.mark.parametrize("decimals", [9, 1], ids=["distinct scores", "many ties"])
+def test_metrics_of_a_day_agree_with_scikit_learn(decimals):
+    world = a_busy_world(4, 300, decimals=decimals)
+    found = world.quality([3])
+    labels = pd.DataFrame(world.labels)
+    counts = labels[labels["event_at"] <= labels["known_at"]]
+    for version in ("m1", "m0"):
+        rows = pd.DataFrame(world.predictions).query(f"model_version == '{version}' and prediction_day == @day(1)")
+        known = counts[counts["day"] <= day(3)].merge(rows[["request_id", "predicted_at", "score"]], on="request_id")
+        known = known[known["event_at"] <= known["predicted_at"] + LABEL.window]
+        known = known.sort_values("known_at").groupby("request_id").tail(1).dropna(subset="value")
+        y, p = known["value"].astype(int), known["score"]
+        expected = {
+            "brier": brier_score_loss(y, p),
+            "log_loss": log_loss(y, p),
+            "auc": roc_auc_score(y, p),
+            "calibration_ratio": y.sum() / p.sum(),
+            "positive_share": y.mean(),
+        }
+        for metric, value in expected.items():
+            row = one(found, prediction_day=day(1), version=version, window_days=1, metric=metric)
+            assert row["value"] == pytest.approx(value, abs=1e-9)
+            assert row["low"] < row["value"] < row["high"]
+            assert (row["n"], row["n_labelled"], row["state"]) == (300, len(y), "final")
+
+
+def test_a_label_known_tomorrow_does_not_count_today():
+    world = World()
+    world.predict(10, "a", 0.5)
+    world.predict(10, "b", 0.5)
+    world.label(10, "a", 1.0)
+    world.label(11, "b", 0.0)
+    found = world.quality([10, 11, 12, 13])
+    share = found[(found["metric"] == "positive_share") & (found["version"] == "served") & (found["window_days"] == 1)]
+
+    assert list(share["value"]) == [1.0, 0.5, 0.5]
+    assert list(share["n_labelled"]) == [1, 2, 2]
+    assert list(share["state"]) == ["provisional", "provisional", "final"]
+
+
+def test_a_day_without_labels_is_open_then_not_measured():
+    world = World()
+    world.predict(9, "old", 0.5)
+    world.label(9, "old", 1.0)
+    world.predict(10, "a", 0.5)
+    found = world.quality([10, 11, 12])
+    mine = found[(found["prediction_day"] == pd.Timestamp(day(10))) & (found["metric"] == "brier")]
+    mine = mine[(mine["version"] == "m1") & (mine["window_days"] == 1)]
+    assert list(mine["state"]) == ["open", "open", "not_measured"]
+    assert list(mine["reason"]) == ["no label yet", "no label yet", "0 labels, below min_labels=1"]
+
+
+def test_an_outcome_after_the_window_never_counts():
+    world = World()
+    world.predict(10, "a", 0.5)
+    world.label(12, "a", 1.0, hour=13)  # 49 hours after the prediction
+    world.predict(10, "b", 0.5)
+    world.label(12, "b", 0.0, hour=11)
+    row = one(world.quality([12]), metric="positive_share", version="m1", window_days=1, prediction_day=day(10))
+    assert (row["value"], row["n_labelled"], row["n"]) == (0.0, 1, 2)
+
+
+def test_a_correction_after_final_is_restated_under_its_own_day_and_only_there():
+    world = World()
+    for number in range(30):
+        world.predict(number, f"{number}", 0.5)
+        world.label(number, f"{number}", 0.0)
+    before = world.quality(range(8, 20))
+    at_noon = NEW_YORK.start_of(day(10)) + timedelta(hours=15)
+    world.label(15, "10", 1.0, event_at=at_noon, hour=9)
+    after = world.quality(range(8, 20))
+
+    untouched = after["day"] < pd.Timestamp(day(15))
+    pd.testing.assert_frame_equal(before[before["day"] < pd.Timestamp(day(15))], after[untouched], check_exact=True)
+    restated = after[
+        (after["state"] == "restated") & (after["metric"] == "positive_share") & (after["version"] == "m1")
+    ]
+    assert set(restated["day"]) == {pd.Timestamp(day(15))}
+    ends = {
+        length: [stamp.date() for stamp in group["prediction_day"]] for length, group in restated.groupby("window_days")
+    }
+    assert ends[1] == [day(10)]
+    assert ends[7] == [day(10), day(11), day(12)], "day 13 becomes final on day 15, later ones are not mature"
+    week = restated[(restated["window_days"] == 7) & (restated["prediction_day"] == pd.Timestamp(day(12)))]
+    assert list(week["value"]) == [pytest.approx(1 / 7)]
+
+
+def test_a_withdrawn_outcome_leaves_the_request_unlabelled():
+    world = World()
+    for request in ("a", "b"):
+        world.predict(10, request, 0.5)
+        world.label(10, request, 1.0)
+    world.label(11, "a", None, event_at=NEW_YORK.start_of(day(10)) + timedelta(hours=20))
+    found = world.quality([10, 11])
+    labelled = found[(found["metric"] == "brier") & (found["version"] == "m1")]
+    assert list(labelled["n_labelled"]) == [2, 1]
+
+
+def test_the_day_the_clocks_change_is_mature_when_the_window_has_passed_in_hours():
+    """48 hours after the end of 9 March are over on the 12th: the 10th has 23 hours."""
+    world = World()
+    for number in range(7, 12):
+        world.predict(number, f"{number}", 0.5)
+        world.label(number, f"{number}", 1.0)
+    found = world.quality([10, 11])  # 11 and 12 March
+    brier = found[(found["metric"] == "brier") & (found["version"] == "m1") & (found["window_days"] == 1)]
+    states = {(row["day"].date(), row["prediction_day"].date()): row["state"] for row in brier.to_dict("records")}
+    assert states[day(10), day(8)] == "provisional"
+    assert states[day(11), day(8)] == "final"
+
+
+def test_a_block_of_days_equals_its_days_one_by_one():
+    world = a_busy_world(45, 30, seed=5)
+    service = a_service(min_labels=5, slices=("origin",))
+    block = world.quality(range(31, 45), service)
+    singles = pd.concat([world.quality([number], service) for number in range(31, 45)], ignore_index=True)
+
+    assert {"provisional", "final", "restated"} <= set(block["state"])
+    assert {"all", "origin=JFK"} == set(block["slice"])
+    pd.testing.assert_frame_equal(block, singles, check_exact=True)
+
+
+def test_auc_of_a_long_window_is_read_from_histograms_within_its_promise():
+    world = a_busy_world(31, 110, seed=2)
+    found = world.quality([30]).query("window_days == 1 or state == 'final'")
+    row = one(found, window_days=28, metric="auc", version="m1")
+    small = one(found, window_days=14, metric="auc", version="m1")
+    for window, tolerance in ((row, 1e-4), (small, 1e-9)):
+        last = window["prediction_day"].date()
+        inside = [
+            p
+            for p in world.predictions
+            if p["model_version"] == "m1" and 0 <= (last - p["prediction_day"]).days < window["window_days"]
+        ]
+        newest = {}
+        at = {p["request_id"]: p["predicted_at"] for p in inside}
+        for event in sorted(world.labels, key=lambda event: event["known_at"]):
+            request = event["request_id"]
+            if request in at and event["day"] <= day(30) and event["event_at"] <= at[request] + LABEL.window:
+                newest[request] = event["value"]
+        pairs = [(newest[p["request_id"]], p["score"]) for p in inside if newest.get(p["request_id"]) is not None]
+        assert len(pairs) == window["n_labelled"]
+        assert window["value"] == pytest.approx(roc_auc_score(*zip(*pairs, strict=True)), abs=tolerance)
+        assert window["low"] < window["value"] < window["high"]
+    assert row["n_labelled"] >= 2000 > small["n_labelled"]
+
+
+def test_the_interval_of_a_long_window_has_the_day_as_its_unit():
+    """Days that differ make a wide interval, however many rows each has."""
+    rng, world = np.random.default_rng(0), World()
+    for number in range(10):
+        for name in range(200):
+            world.predict(number, f"{number}/{name}", 0.5)
+            world.label(number, f"{number}/{name}", float(rng.random() < (0.2 if number % 2 else 0.8)))
+    row = one(world.quality([8]), window_days=7, metric="positive_share", version="m1")
+    assert row["high"] - row["low"] > 0.4
+
+
+def test_too_few_labels_and_a_single_outcome_are_reasons():
+    world = World()
+    for name in range(60):
+        world.predict(10, f"{name}", 0.5)
+        world.label(10, f"{name}", 0.0)
+    auc = one(world.quality([10]), metric="auc", version="m1")
+    assert (auc["state"], auc["reason"]) == ("not_measured", "only one outcome among 60 labels")
+    brier = one(world.quality([10], a_service(min_labels=100)), metric="brier", version="m1")
+    assert (brier["state"], brier["reason"]) == ("not_measured", "60 labels, below min_labels=100")
+    assert pd.isna(brier["value"])
+
+
+def test_a_blocked_day_says_so():
+    world = World()
+    world.predict(9, "a", 0.5)
+    world.label(9, "a", 1.0)
+    row = one(world.quality([10], blocked=[10]), prediction_day=day(10), metric="brier")
+    assert (row["version"], row["state"], row["reason"], row["n"]) == ("served", "not_measured", "blocked", 0)
