@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 
 from mlops_assets.adapters.calendar import Calendar, days_between
 
@@ -80,25 +81,18 @@ def literal(value: str | date | datetime) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def calendar_days_sql() -> str:
-    """SQL of the table ``days(day, start_at, end_at)``: one row is one business day of the calendar."""
-    return "create or replace temp table days as select * from days_frame"
-
-
 def register_days(con: duckdb.DuckDBPyConnection, calendar: Calendar, first: date, last: date) -> None:
     """Put ``days(day, start_at, end_at)`` into the engine, with 60 days of margin on both sides."""
     margin = timedelta(days=60)
     listed = list(days_between(first - margin, last + margin))
     days_frame = pd.DataFrame(
         {
-            "day": pd.Series(listed, dtype="object"),
+            "day": pd.to_datetime(pd.Series(listed)),
             "start_at": pd.to_datetime([calendar.start_of(day) for day in listed]),
             "end_at": pd.to_datetime([calendar.end_of(day) for day in listed]),
         }
     )
-    con.register("days_frame", days_frame)
-    run(con, calendar_days_sql())
-    con.unregister("days_frame")
+    put(con, "days", days_frame)
 
 
 def fingerprint_sql(relation: str, columns: Sequence[str]) -> str:
@@ -107,11 +101,31 @@ def fingerprint_sql(relation: str, columns: Sequence[str]) -> str:
     Row order does not matter, duplicates do; ``hash`` is DuckDB's and is not promised stable across versions.
     """
     named = ", ".join(quote(column) for column in columns)
-    return f"""
-        select count(*), printf('%016x%016x', coalesce(bit_xor(h), 0),
-               (coalesce(sum(h::hugeint), 0) % 18446744073709551616)::ubigint)
-        from (select hash(row({named})) as h from {relation})
-    """
+    return f"select {_hash_sql()} from (select hash(row({named})) as h from {relation})"
+
+
+def daily_fingerprints_sql(relation: str, columns: Sequence[str]) -> str:
+    """SQL of ``(day, rows, fingerprint)`` of the named columns of a relation, per day."""
+    named = ", ".join(quote(column) for column in columns)
+    return f"select day, {_hash_sql()} from (select day, hash(row({named})) as h from {relation}) group by day"
+
+
+def _hash_sql() -> str:
+    return """count(*), printf('%016x%016x', coalesce(bit_xor(h), 0),
+              (coalesce(sum(h::hugeint), 0) % 18446744073709551616)::ubigint)"""
+
+
+def given_sql(name: str, *, has_day: bool) -> str:
+    """SQL of what was handed to the engine under a name; a column ``day`` becomes a DATE."""
+    return f"select *{' replace (day::date as day)' if has_day else ''} from {quote(name)}"
+
+
+def put(con: duckdb.DuckDBPyConnection, name: str, data: pd.DataFrame | pa.Table) -> None:
+    """Keep a data frame or an Arrow table as a temp table."""
+    has_day = "day" in (data.columns if isinstance(data, pd.DataFrame) else data.column_names)
+    con.register("given", data)
+    run(con, copy_sql(name, given_sql("given", has_day=has_day)))
+    con.unregister("given")
 
 
 def copy_sql(name: str, query: str) -> str:

@@ -95,7 +95,13 @@ class Lake:
         run(con, read_sql(name or table, files, columns, is_open))
 
     def replace_days(
-        self, table: str, days: Collection[date], rows: pa.Table, metadata: Mapping[str, str], *, is_open: bool = False
+        self,
+        table: str,
+        days: Collection[date],
+        rows: pa.Table,
+        metadata: Mapping[str, str],
+        *,
+        is_open: bool = False,
     ) -> int:
         """Replace exactly these days by ``rows`` in one commit; returns the new version.
 
@@ -122,5 +128,5 @@ class Lake:
             except CommitFailedError:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
-                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)  # noqa: S311
+                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
         return DeltaTable(path).version()

@@ -40,7 +40,12 @@ def recorded(world: World) -> list[KnownGeneration]:
     """What the closings so far list."""
     return sorted(
         KnownGeneration(
-            row["day"], row["source"], row["arrival_day"], row["generation"], row["fingerprint"], row["known_at"]
+            row["day"],
+            row["source"],
+            row["arrival_day"],
+            row["generation"],
+            row["fingerprint"],
+            row["known_at"],
         )
         for row in world.ledger.effective("known_generations", world.name)
     )
@@ -102,21 +107,38 @@ def segments(known: Iterable[KnownGeneration], days: Sequence[date]) -> list[lis
 
 @dataclass(frozen=True)
 class SourceState:
-    """What a source gave one day: delivered, missing, rejected or not_expected."""
+    """What a source gave one day: delivered, quarantined (some rows left out), missing, rejected, not_expected."""
 
     source: str
     arrival_day: date
     state: str
     reason: str
-    quarantined: int = 0
     blocks: bool = False
 
 
-def source_states(world: World, known: Iterable[KnownGeneration], day: date) -> list[SourceState]:
-    """What each source gave this day, from the file that feeds it."""
-    usable = {(k.source, k.arrival_day) for k in visible(known, day)}
+def source_states(
+    world: World, known: Sequence[KnownGeneration], days: Sequence[date]
+) -> dict[date, list[SourceState]]:
+    """What each source gave each day, from the file that feeds it."""
     newest = newest_deliveries(world)
-    return [_source_state(source, day, usable, newest) for source in world.service.sources]
+    found = {}
+    for day in days:
+        usable = {(k.source, k.arrival_day) for k in known if k.visible_from <= day}
+        found[day] = [_source_state(source, day, usable, newest) for source in world.service.sources]
+    return found
+
+
+def blocked_days(world: World, states: Mapping[date, Sequence[SourceState]]) -> dict[date, str]:
+    """Days that get no features and no predictions, with the reason; a closed day stays as its closing says."""
+    closings = world.ledger.closings(world.name)
+    blocked = {}
+    for day, found in states.items():
+        if day in closings:
+            if closings[day]["state"] == "blocked":
+                blocked[day] = str(closings[day]["reason"])
+        elif any(state.blocks for state in found):
+            blocked[day] = "; ".join(state.reason for state in found if state.blocks)
+    return blocked
 
 
 def newest_deliveries(world: World) -> dict[tuple[str, date], Mapping[str, object]]:
@@ -132,11 +154,12 @@ def _source_state(
     newest: Mapping[tuple[str, date], Mapping[str, object]],
 ) -> SourceState:
     arrival = day if source.feeds == "same_day" else day - timedelta(days=1)
+    delivery = newest.get((source.name, arrival))
     if (source.name, arrival) in usable:
-        return SourceState(source.name, arrival, "delivered", "")
+        left_out = str(delivery["reason"]) if delivery and delivery["outcome"] == "accepted" else ""
+        return SourceState(source.name, arrival, "quarantined" if left_out else "delivered", left_out)
     if not source.expected.covers(arrival):
         return SourceState(source.name, arrival, "not_expected", "")
-    delivery = newest.get((source.name, arrival))
     if delivery is not None and delivery["outcome"] == "rejected":
         return SourceState(source.name, arrival, "rejected", str(delivery["reason"]), blocks=True)
     reason = f"source '{source.name}', day {arrival}: no file was there when the day closed"

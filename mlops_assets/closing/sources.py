@@ -7,11 +7,10 @@ from datetime import date
 from typing import Any
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 
 from mlops_assets.adapters.calendar import days_between, wall_clock
-from mlops_assets.adapters.engine import copy_sql, open_engine, quote, register_days, rows, run
+from mlops_assets.adapters.engine import copy_sql, open_engine, put, quote, register_days, rows, run
 from mlops_assets.adapters.landing import Delivery, deliveries, read_deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.known import newest_deliveries
@@ -96,9 +95,7 @@ def _records(world: World, new: Sequence[tuple[Delivery, str]], found: Inspectio
             "fingerprint": fingerprint,
             "outcome": "rejected" if file.day in found.rejected else "accepted",
             "generation": generations[(file.source, file.day)] + (file.day not in found.rejected),
-            "reason": f"source '{file.source}', day {file.day}, {found.rejected[file.day]}"
-            if file.day in found.rejected
-            else "",
+            "reason": _reason(file, found),
             "bytes": file.bytes,
             "modified_ns": file.modified_ns,
             "recorded_at": wall_clock(),
@@ -107,10 +104,28 @@ def _records(world: World, new: Sequence[tuple[Delivery, str]], found: Inspectio
     ]
 
 
+def _reason(file: Delivery, found: Inspection) -> str:
+    """Why a file was rejected, or which of its rows were left out; empty if all is well."""
+    where = f"source '{file.source}', day {file.day}"
+    if file.day in found.rejected:
+        return f"{where}, {found.rejected[file.day]}"
+    broken = [text for (day, _key), text in found.bad_keys.items() if day == file.day]
+    return f"{where}: {len(broken)} row(s) quarantined, first for '{broken[0]}'" if broken else ""
+
+
 def stored_before_sql(stored: str, numbers: str) -> str:
     """SQL of the stored generations of the accepted days, without what a killed run left behind."""
     return f"""
         select s.* from {quote(stored)} s join {quote(numbers)} n using (day) where s.generation < n.generation
+    """
+
+
+def appended_sql(known: str, added: str, columns: Sequence[str]) -> str:
+    """SQL of the stored generations with a new one behind them, in a fixed order."""
+    named = ", ".join(quote(column) for column in columns)
+    return f"""
+        select {named} from (select * from {quote(known)} union all by name ({added}))
+        order by day, generation, source_key
     """
 
 
@@ -135,14 +150,10 @@ def _store(
             if day not in found.rejected
         ]
         _register(con, "left_out", left_out)
-        world.shared.view(
-            con, source.name, source_columns(source), name="stored", first=min(days), last=max(days)
-        )
+        world.shared.view(con, source.name, source_columns(source), name="stored", first=min(days), last=max(days))
         run(con, copy_sql("known", stored_before_sql("stored", "numbers")))
         added = new_generation_sql(source, arrived="arrived", known="known", numbers="numbers", left_out="left_out")
-        run(con, copy_sql("stored_next", f"select * from known union all by name {added}"))
-        columns = ", ".join(quote(column.name) for column in source_columns(source))
-        rewritten = con.sql(f"select {columns} from stored_next order by day, generation, source_key")
+        rewritten = con.sql(appended_sql("known", added, [column.name for column in source_columns(source)]))
         world.shared.replace_days(source.name, days, rewritten.to_arrow_table(), {"writer": "feature_loop/ingest.py"})
         if left_out:
             quarantined = quarantined_sql(source, arrived="arrived", left_out="left_out", numbers="numbers")
@@ -158,12 +169,15 @@ def _outcome(row: Row, found: Inspection, generation: dict[date, int]) -> Row:
 
 
 def _register(con: duckdb.DuckDBPyConnection, name: str, items: list[Row]) -> None:
-    kinds = {"day": pa.date32(), "generation": pa.int32(), "source_key": pa.string(), "expectation": pa.string()}
+    kinds = {
+        "day": pa.date32(),
+        "generation": pa.int32(),
+        "source_key": pa.string(),
+        "expectation": pa.string(),
+    }
     names = list(items[0]) if items else ["day", "source_key", "expectation"]
     arrays = {column: pa.array([item[column] for item in items], type=kinds[column]) for column in names}
-    con.register(f"{name}_given", pa.table(arrays))
-    run(con, copy_sql(name, f"select * from {quote(name + '_given')}"))
-    con.unregister(f"{name}_given")
+    put(con, name, pa.table(arrays))
 
 
 def _write_contracts(world: World, source: Source, results: list[Row], missing: list[Row]) -> None:
@@ -196,11 +210,3 @@ def _merge_shared(world: World, table: Table, source: Source, added: pa.Table) -
 def distinct_days_sql(relation: str) -> str:
     """SQL of the days that a relation has rows of."""
     return f"select distinct day from {quote(relation)} order by day"
-
-
-def contracts_frame(world: World, days: Sequence[date]) -> pd.DataFrame:
-    """Contract results of this service's sources on these arrival days, for people."""
-    with open_engine() as con:
-        table = BY_NAME["contracts"]
-        world.shared.view(con, table.name, table.columns, first=min(days), last=max(days))
-        return con.sql("select * from contracts order by day, source, expectation").df()

@@ -1,5 +1,6 @@
 """One service with everything around it: its tables, its ledger, its calendar, its models."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -14,8 +15,8 @@ from mlops_assets.adapters.ledger import Ledger, Row
 from mlops_assets.adapters.registry import Registry
 from mlops_assets.service.features import FeatureSet
 from mlops_assets.service.service import MLService
-from mlops_assets.tables import SOURCE_COLUMNS, Column
 from mlops_assets.service.sources import Source
+from mlops_assets.tables import SOURCE_COLUMNS, Column
 
 SHARED = "sources"
 """Schema, and lease, of what services share: source tables, contracts, quarantine."""
@@ -113,7 +114,7 @@ def source_columns(source: Source) -> tuple[Column, ...]:
     return SOURCE_COLUMNS + tuple(Column(name, kind, "as delivered") for name, kind in source.columns.items())
 
 
-def arrow(rows: list[dict[str, object]], columns: tuple[Column, ...]) -> pa.Table:
+def arrow(rows: Sequence[Mapping[str, object]], columns: tuple[Column, ...]) -> pa.Table:
     """Rows as an Arrow table of the declared shape; what a row lacks is null."""
     kinds = {
         "DATE": pa.date32(), "VARCHAR": pa.string(), "INTEGER": pa.int32(), "BIGINT": pa.int64(),

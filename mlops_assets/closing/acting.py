@@ -1,0 +1,232 @@
+"""Act: carry out a decision, once, and record that it was done. Only this file has effects.
+
+Per decision: a row *intended*, the effect (found or made by decision id), a row *done* or *failed*. Killed in
+between, the same decision is carried out again and finds what it made before.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_assets.adapters.calendar import wall_clock
+from mlops_assets.adapters.engine import frame, literal, open_engine, quote
+from mlops_assets.adapters.fault_points import fault_point
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.adapters.notifier import notify
+from mlops_assets.closing.backfill import fill_backwards
+from mlops_assets.closing.block import score_with
+from mlops_assets.closing.features import feature_columns
+from mlops_assets.closing.world import World, arrow
+from mlops_assets.decisions import Kind
+from mlops_assets.errors import LedgerError
+from mlops_assets.model_loop.retraining import Retraining, Rival, retrain
+from mlops_assets.model_loop.training_set import Snapshot, build_training_set
+from mlops_assets.tables import BY_NAME
+
+LATE_ALERT_DAYS = 2
+"""An alert about a day that lies further back than this is recorded, not sent."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Who acts, and when: ``now`` is the service's time (in a replay the start of the day after)."""
+
+    by: str
+    now: datetime
+
+
+def pending_decisions(world: World) -> list[Row]:
+    """Decisions that no *done* action answers, oldest first, each with the number of the next attempt."""
+    actions = world.ledger.effective("actions", world.name)
+    done = {row["decision_id"] for row in actions if row["state"] == "done"}
+    tried: dict[str, int] = {}
+    for row in actions:
+        if row["state"] == "intended":
+            tried[row["decision_id"]] = max(tried.get(row["decision_id"], 0), row["attempt"])
+    decisions = world.ledger.effective("decisions", world.name)
+    return [
+        {**row, "attempt": tried.get(row["decision_id"], 0) + 1} for row in decisions if row["decision_id"] not in done
+    ]
+
+
+def act(world: World, decision: Row, moment: Moment) -> str:
+    """Carry one decision out; returns one line that says what was done."""
+    _record(world, decision, "intended", moment, "")
+    fault_point("after-intended")
+    try:
+        detail = _EFFECTS[Kind(decision["kind"])](world, decision, moment)
+    except (duckdb.Error, OSError, ValueError) as error:
+        _record(world, decision, "failed", moment, f"{type(error).__name__}: {str(error)[:300]}")
+        raise
+    fault_point("before-done")
+    _record(world, decision, "done", moment, detail)
+    fault_point("after-done")
+    return detail
+
+
+def _record(world: World, decision: Row, state: str, moment: Moment, detail: str) -> None:
+    row = {
+        "service": world.name, "epoch": decision["epoch"], "day": decision["day"],
+        "decision_id": decision["decision_id"], "attempt": decision["attempt"], "state": state, "by": moment.by,
+        "detail": detail, "acted_at": moment.now, "recorded_at": wall_clock(),
+    }  # fmt: skip
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "actions", [row])
+
+
+def _freeze(_world: World, decision: Row, _moment: Moment) -> str:
+    return f"retraining is frozen from {decision['day']} on, until a named person unfreezes it"
+
+
+def _hold(_world: World, decision: Row, _moment: Moment) -> str:
+    return f"no training: {decision['because']}"
+
+
+def _alert(world: World, decision: Row, moment: Moment) -> str:
+    return notify(
+        decision["decision_id"], f"{world.name}, {decision['day']}: {decision['because']}",
+        is_history=moment.now - world.calendar.end_of(decision["day"]) > timedelta(days=LATE_ALERT_DAYS)
+        or moment.by == "replay",
+    )  # fmt: skip
+
+
+def _retrain(world: World, decision: Row, moment: Moment) -> str:
+    """Training set, candidate, gate, refit, release: each found by its content if a killed run made it before."""
+    closed = world.closed_through()
+    if closed is None or closed < decision["day"]:
+        raise LedgerError(f"service '{world.name}': {decision['day']} is not closed, so nothing is trained as of it.")
+    if "labels" not in world.ledger.closings(world.name)[decision["day"]]["versions"]:
+        return f"no training: no label is known by {decision['day']}"
+    fill_backwards(world, decision["day"])
+    with open_engine() as con:
+        open_training_tables(world, con, decision["day"])
+        snapshot = _training_set(world, con, decision)
+        if snapshot.rows == 0 or not snapshot.judged_days:
+            return f"no training: {snapshot.rows} mature labelled rows by {decision['day']}"
+        done = _retraining(world, con, snapshot, decision)
+        _store_training(world, con, done, snapshot, decision)
+    fault_point("after-training-tables")
+    _release(world, done, decision, moment)
+    fault_point("after-release-rows")
+    reconcile(world)
+    return f"{done.gate['verdict']}: {'; '.join(done.gate['reasons'])}"
+
+
+def open_training_tables(world: World, con: duckdb.DuckDBPyConnection, day: date) -> None:
+    """Views ``features`` and ``labels`` over what the closing of ``day`` names."""
+    versions = world.ledger.closings(world.name)[day]["versions"]
+    feature_sets = [world.feature_set(v) for v in sorted(feature_versions(world))]
+    world.lake.view(con, "features", feature_columns(feature_sets), last=day, is_open=True)
+    world.lake.view(con, "labels", BY_NAME["labels"].columns, version=versions["labels"], last=day)
+
+
+def feature_versions(world: World) -> set[str]:
+    """The declared feature version and every released one."""
+    return {world.service.feature_set.version} | {row["feature_version"] for row in world.releases()}
+
+
+def training_instant(world: World, decision: Row) -> datetime:
+    """The instant a training set is taken at: the start of the day after the decision's."""
+    return world.calendar.end_of(decision["day"])
+
+
+def _training_set(world: World, con: duckdb.DuckDBPyConnection, decision: Row) -> Snapshot:
+    model, features = world.service.model, world.service.feature_set
+    return build_training_set(
+        con, features="features", labels="labels", label=world.service.label,
+        instant=training_instant(world, decision), day=decision["day"], judged_days=model.gate.judged_days,
+        window_days=model.training_window_days, feature_names=features.names, feature_version=features.version,
+        into="training",
+    )  # fmt: skip
+
+
+def _retraining(world: World, con: duckdb.DuckDBPyConnection, snapshot: Snapshot, decision: Row) -> Retraining:
+    champion = world.holders(training_instant(world, decision)).get("champion")
+    return retrain(
+        con, world.service, world.registry, training_table="training", snapshot=snapshot, day=decision["day"],
+        decision_id=decision["decision_id"], rival=_rival(world, champion),
+        score_rival=_rival_scorer(world, con, champion) if champion else None,
+    )  # fmt: skip
+
+
+def _rival(world: World, champion: Row | None) -> Rival | None:
+    """The champion, with the last prediction day that it learned from."""
+    if champion is None:
+        return None
+    fitted_until = world.calendar.day_of(world.calendar.end_of(champion["day"]) - world.service.label.window)
+    return Rival(champion["model_version"], "champion", champion["day"], fitted_until)
+
+
+def rival_features_sql(columns: Sequence[str], version: str) -> str:
+    """SQL of the features, of the rival's own version, of the judged requests."""
+    named = ", ".join(f"f.{quote(column)}" for column in columns)
+    return f"""
+        select j.request_id, {named} from judged j left join features f
+          on f.request_id = j.request_id and f.feature_version = {literal(version)} order by j.request_id
+    """
+
+
+def _rival_scorer(
+    world: World, con: duckdb.DuckDBPyConnection, champion: Row
+) -> Callable[[pd.DataFrame], NDArray[np.float64]]:
+    """What the champion says to the judged rows, on features of its own version."""
+
+    def scores(judged: pd.DataFrame) -> NDArray[np.float64]:
+        names = world.feature_set(champion["feature_version"]).names
+        con.register("judged", judged[["request_id"]])
+        features = frame(con, rival_features_sql(names, champion["feature_version"])).set_index("request_id")
+        con.unregister("judged")
+        return score_with(world, champion, features.loc[judged["request_id"]].reset_index(), names)
+
+    return scores
+
+
+def training_rows_sql(decision_day: date, fingerprint: str) -> str:
+    """SQL of the rows of table ``training_set`` from the snapshot in the engine."""
+    return f"""
+        select {literal(decision_day)} as day, {literal(fingerprint)} as fingerprint, request_id,
+               prediction_day, value, known_at, part
+        from training order by request_id
+    """
+
+
+def _store_training(
+    world: World, con: duckdb.DuckDBPyConnection, done: Retraining, snapshot: Snapshot, decision: Row
+) -> None:
+    metadata = {"service": world.name, "decision": decision["decision_id"]}
+    rows = con.sql(training_rows_sql(decision["day"], snapshot.fingerprint)).to_arrow_table()
+    world.lake.replace_days("training_set", [decision["day"]], rows, metadata)
+    evaluation = arrow([dict(row) for row in done.evaluation], BY_NAME["evaluation"].columns)
+    world.lake.replace_days("evaluation", [decision["day"]], evaluation, metadata)
+
+
+def _release(world: World, done: Retraining, decision: Row, moment: Moment) -> None:
+    """The gate's row, and one role change per stored version, in one transaction."""
+    event = {"service": world.name, "epoch": decision["epoch"], "day": decision["day"],
+             "decision_id": decision["decision_id"]}  # fmt: skip
+    effective_at = max(world.calendar.end_of(decision["day"]), moment.now)
+    releases = [{**event, **asdict(release), "effective_at": effective_at} for release in done.releases]
+    gate = {**event, **done.gate, "versions": world.lake.versions()}
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "gates", [gate])
+        world.ledger.append(transaction, "releases", releases)
+
+
+def reconcile(world: World) -> None:
+    """Make MLflow's aliases say what the ledger says; they are its projection."""
+    newest: dict[str, str | None] = {"champion": None, "fallback": None}
+    newest |= {row["role"]: row["model_version"] for row in world.releases()}
+    world.registry.reconcile_aliases(newest)
+
+
+_EFFECTS: Mapping[Kind, Callable[[World, Row, Moment], str]] = {
+    Kind.RETRAIN: _retrain,
+    Kind.HOLD_RETRAINING: _hold,
+    Kind.FREEZE: _freeze,
+    Kind.OPEN_INCIDENT: _alert,
+}

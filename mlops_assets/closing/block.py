@@ -1,0 +1,286 @@
+"""Third step, computing: a block of days in one in-memory engine, from predictions to score profiles and quality.
+
+Every row of a day depends only on what is known by the end of that day, so a block gives the same rows as its
+days one by one. Nothing is written here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from mlops_assets.adapters.calendar import days_between
+from mlops_assets.adapters.engine import copy_sql, frame, literal, put, quote, register_days, rows, run
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.features import feature_columns, register_known
+from mlops_assets.closing.known import (
+    KnownGeneration,
+    SourceState,
+    blocked_days,
+    inputs_fingerprints,
+    source_states,
+)
+from mlops_assets.closing.world import World, source_columns
+from mlops_assets.feedback_loop.labels import label_events_sql
+from mlops_assets.feedback_loop.outcomes import outcomes_sql
+from mlops_assets.feedback_loop.prediction_log import log_sql
+from mlops_assets.monitoring_loop.profiles import profile_scores
+from mlops_assets.monitoring_loop.quality import history_days, measure_quality
+from mlops_assets.tables import BY_NAME
+
+HISTORY_DAYS = 40
+"""Prediction days of history that the windows of quality can look back on, at least."""
+DRIFT_DAYS = 200
+"""Days of profiles that the drift monitor looks back on."""
+PRIOR = "prior"
+
+
+@dataclass
+class Block:
+    """A block of days being computed: the engine that holds its tables, and what is known about each day."""
+
+    con: duckdb.DuckDBPyConnection
+    days: list[date]
+    known: list[KnownGeneration]
+    inputs: dict[date, str]
+    states: dict[date, list[SourceState]]
+    blocked: dict[date, str]
+    versions: Mapping[str, int]
+    findings: dict[date, pd.DataFrame] = field(default_factory=dict)
+
+
+def compute_block(
+    world: World, con: duckdb.DuckDBPyConnection, days: list[date], known: list[KnownGeneration]
+) -> Block:
+    """Compute predictions, labels, score profiles and quality of consecutive days (no closing is changed)."""
+    states = source_states(world, known, days)
+    block = Block(
+        con,
+        days,
+        known,
+        inputs_fingerprints(known, days),
+        states,
+        blocked_days(world, states),
+        world.lake.versions(),
+    )
+    label_days = timedelta(hours=world.service.label.window_hours) + timedelta(days=1)
+    _read_labels(world, block)
+    first = min(days) - label_days - timedelta(days=max(HISTORY_DAYS, history_days(world.service)))
+    first = min(first, _touched_first(world, block))
+    register_days(con, world.calendar, first, max(days))
+    _open_features(world, block)
+    _open_history(world, block, first)
+    _score(world, block)
+    run(con, BY_NAME["profiles"].create_sql())
+    profile_scores(con, predictions="predictions", days=days, into="profiles")
+    add_feature_profiles(world, block, days)
+    run(con, BY_NAME["quality"].create_sql())
+    measure_quality(
+        con, world.service, predictions="predictions", labels="labels", days=days, into="quality",
+        blocked=set(block.blocked),
+    )  # fmt: skip
+    return block
+
+
+def listed_sql() -> str:
+    """SQL of ``listed``: the generations that the block's days list, with the start of the listing day."""
+    return """
+        select k.*, d.start_at from known k join days d on d.day = k.listed_on
+        where k.listed_on in (select day from block_days)
+    """
+
+
+def _read_labels(world: World, block: Block) -> None:
+    """Temp table ``labels`` with the label events of the block's days."""
+    con, days = block.con, block.days
+    register_days(con, world.calendar, min(days), max(days))
+    register_known(con, block.known)
+    put(con, "block_days", pd.DataFrame({"day": pd.to_datetime(pd.Series(days))}))
+    run(con, copy_sql("listed", listed_sql()))
+    run(con, BY_NAME["labels"].create_sql())
+    source = world.service.source(world.service.label.source)
+    arrivals = [k.arrival_day for k in block.known if k.source == source.name and k.listed_on in set(days)]
+    if arrivals:
+        world.shared.view(
+            con,
+            source.name,
+            source_columns(source),
+            name="stored_labels",
+            first=min(arrivals),
+            last=max(arrivals),
+        )
+        run(
+            con,
+            label_events_sql(world.service.label, source, stored="stored_labels", listed="listed", into="labels"),
+        )
+
+
+def oldest_event_sql() -> str:
+    """SQL of the oldest outcome among the block's label events."""
+    return "select min(event_at) from labels"
+
+
+def _touched_first(world: World, block: Block) -> date:
+    """First prediction day that the block's label events can be about: a correction may concern an old one."""
+    ((oldest,),) = rows(block.con, oldest_event_sql())
+    return min(block.days) if oldest is None else world.calendar.day_of(oldest - world.service.label.window)
+
+
+def history_sql(table: str, first: date, last: date) -> str:
+    """SQL that adds the closed rows of a fact table, from first to the day before last."""
+    return f"""
+        insert into {quote(table)} by name
+        select * from {quote("closed_" + table)} where day >= {literal(first)} and day < {literal(last)}
+    """
+
+
+def _open_history(world: World, block: Block, first: date) -> None:
+    """Fact tables ``predictions`` and ``labels``: the closed days before the block, and the block's own."""
+    before = min(block.days)
+    run(block.con, BY_NAME["predictions"].create_sql())
+    for name in ("predictions", "labels"):
+        world.lake.view(
+            block.con,
+            name,
+            BY_NAME[name].columns,
+            name=f"closed_{name}",
+            first=first,
+            last=before - timedelta(days=1),
+        )
+        run(block.con, history_sql(name, first, before))
+
+
+def _open_features(world: World, block: Block) -> None:
+    """View ``features`` over the stored features of the block's days."""
+    releases = {row["feature_version"] for row in world.releases()}
+    feature_sets = [world.feature_set(v) for v in sorted(releases | {world.service.feature_set.version})]
+    columns = feature_columns(feature_sets)
+    world.lake.view(block.con, "features", columns, first=min(block.days), last=max(block.days), is_open=True)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A stretch of time in which the same versions hold the same roles."""
+
+    start_at: datetime
+    end_at: datetime
+    holders: Mapping[str, Row]
+
+
+def shifts(world: World, days: Sequence[date]) -> list[Shift]:
+    """The block's time, cut where a role changes hands (a request's roles are looked up by ``predicted_at``)."""
+    start, end = world.calendar.start_of(min(days)), world.calendar.end_of(max(days))
+    cuts = sorted({row["effective_at"] for row in world.releases() if start < row["effective_at"] < end})
+    edges = [start, *cuts, end]
+    return [Shift(a, b, world.holders(a)) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def requests_sql(columns: Sequence[str], version: str, shift: Shift) -> str:
+    """SQL of the feature rows of one version in one stretch of time, ordered by request."""
+    named = "".join(f", {quote(column)}" for column in columns)
+    return f"""
+        select day, request_id, predicted_at, context, feature_version{named} from features
+        where feature_version = {literal(version)} and filled_on is null
+          and predicted_at >= {literal(shift.start_at)} and predicted_at < {literal(shift.end_at)}
+          and day in (select day from block_days)
+        order by request_id
+    """
+
+
+def _score(world: World, block: Block) -> None:
+    """Every role holder scores every request; the champion's answer is served, before there is one the prior's."""
+    for shift in shifts(world, block.days):
+        champion = shift.holders.get("champion")
+        holders: list[tuple[str, Row | None]] = [(role, row) for role, row in sorted(shift.holders.items())]
+        for role, row in holders or [(PRIOR, None)]:
+            scored = _scored(world, block, shift, role, row)
+            scored["served"] = role == ("champion" if champion else PRIOR)
+            put(block.con, "scored", scored)
+            run(block.con, log_sql(world.name, scored="scored", into="predictions"))
+
+
+def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:
+    """One holder's scores of one stretch of time, 9 decimals, with the time a row took."""
+    version = row["feature_version"] if row else world.service.feature_set.version
+    features = world.feature_set(version)
+    requests = frame(block.con, requests_sql(features.names if row else (), version, shift))
+    started = perf_counter()
+    if row is None:
+        scores = np.full(len(requests), round(world.service.model.prior, 9))
+    else:
+        scores = score_with(world, row, requests, features.names)
+    elapsed_ms = (perf_counter() - started) * 1000 / max(len(requests), 1)
+    found = requests[["day", "request_id", "predicted_at", "context", "feature_version"]].copy()
+    found["model_version"] = row["model_version"] if row else PRIOR
+    found["role"], found["score"], found["latency_ms"] = role, scores, elapsed_ms
+    return found
+
+
+def score_with(world: World, release: Row, requests: pd.DataFrame, names: Sequence[str]) -> "np.ndarray[Any, Any]":
+    """Scores of a released version, loaded through the checked loader; a model is loaded once per process."""
+    from mlops_assets.model_loop.training import score
+
+    if requests.empty:
+        return np.empty(0)
+    key = (release["model_version"], release["model_sha256"])
+    if key not in _loaded:
+        _loaded[key] = world.registry.load(release["model_version"], sha256=release["model_sha256"])
+    return score(_loaded[key], requests, names)
+
+
+_loaded: dict[tuple[str, str], Any] = {}
+
+
+def keep_feature_profiles_sql(columns: Sequence[str], days: Sequence[date]) -> str:
+    """SQL that takes the feature profiles of the second step over into ``profiles``, which is rewritten by day."""
+    named = ", ".join(quote(column) for column in columns)
+    listed = ", ".join(literal(day) for day in days)
+    return f"""
+        insert into profiles by name
+        select {named} from stored_profiles where column_name <> 'score' and day in ({listed})
+    """
+
+
+def add_feature_profiles(world: World, block: Block, days: Sequence[date]) -> None:
+    """Put the feature profiles of these days beside the score profiles of the block."""
+    table = BY_NAME["profiles"]
+    world.lake.view(block.con, table.name, table.columns, name="stored_profiles", first=min(days), last=max(days))
+    run(block.con, keep_feature_profiles_sql([column.name for column in table.columns], days))
+
+
+def outcomes_days(world: World, block: Block, kept: Sequence[date]) -> list[date]:
+    """Prediction days whose outcomes the kept days change: open, maturing, or touched by a label event."""
+    window = timedelta(hours=world.service.label.window_hours)
+    start = world.calendar.start_of(min(kept))
+    first = world.calendar.day_of(start - window - timedelta(hours=2))
+    open_days = set(days_between(max(first, world.service.first_day), max(kept)))
+    return sorted(open_days | {row[0] for row in rows(block.con, touched_days_sql(max(kept)))})
+
+
+def touched_days_sql(last: date) -> str:
+    """SQL of the prediction days that the block's label events, up to a day, are about."""
+    return f"""
+        select distinct p.prediction_day from labels l join predictions p using (request_id)
+        where l.day <= {literal(last)} and l.day in (select day from block_days) order by 1
+    """
+
+
+def compute_outcomes(world: World, block: Block, kept: Sequence[date]) -> list[date]:
+    """Temp table ``outcomes`` as of the last kept day; returns the prediction days it replaces."""
+    days = outcomes_days(world, block, kept)
+    listed = ", ".join(literal(day) for day in days)
+    outcomes = outcomes_sql(
+        world.service.label, predictions="predictions", labels="labels", days="days", as_of=literal(max(kept))
+    )
+    run(block.con, copy_sql("outcomes", of_days_sql(outcomes, listed)))
+    return days
+
+
+def of_days_sql(query: str, listed: str) -> str:
+    """SQL of the rows of a query that belong to the listed days."""
+    return f"select * from ({query}) where day in ({listed})"

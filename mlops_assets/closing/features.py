@@ -1,0 +1,263 @@
+"""Second step: features, their freshness and their profiles, for the whole range in one pass per set of generations.
+
+What no decision touches. Rows of an unclosed day are provisional until its closing names their version.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, timedelta
+
+import duckdb
+
+from mlops_assets.adapters.engine import (
+    copy_sql,
+    daily_fingerprints_sql,
+    fingerprint_sql,
+    literal,
+    open_engine,
+    put,
+    quote,
+    register_days,
+    rows,
+    run,
+)
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.known import (
+    KnownGeneration,
+    blocked_days,
+    inputs_fingerprints,
+    known_for,
+    segments,
+    source_states,
+    visible,
+)
+from mlops_assets.closing.world import World, arrow, source_columns
+from mlops_assets.feature_loop.freshness import measure_freshness
+from mlops_assets.feature_loop.ingest import effective_rows_sql
+from mlops_assets.feature_loop.point_in_time import compute_features, spine_sql
+from mlops_assets.monitoring_loop.profiles import profile_features
+from mlops_assets.service.features import FeatureSet, StaticView
+from mlops_assets.tables import BY_NAME, Column
+
+STEP_TABLES = ("features", "freshness", "profiles")
+"""Tables that this step writes; the day loop adds the scores' profiles."""
+
+
+def needed_versions(world: World, days: Sequence[date]) -> list[str]:
+    """Feature versions that a range needs: the declared one, and those of every holder in it and before it."""
+    releases = [r for r in world.releases() if r["effective_at"] < world.calendar.end_of(max(days))]
+    recent: dict[str, list[str]] = {}
+    for row in releases:
+        recent.setdefault(row["role"], []).append(row["feature_version"])
+    kept = {version for versions in recent.values() for version in versions[-2:]}
+    return [world.service.feature_set.version, *sorted(kept - {world.service.feature_set.version})]
+
+
+def feature_columns(features: Sequence[FeatureSet]) -> tuple[Column, ...]:
+    """Columns of the ``features`` table that hold features of these versions."""
+    names = {name: "VARCHAR" if name in fs.categorical else "DOUBLE" for fs in features for name in fs.names}
+    return BY_NAME["features"].columns + tuple(Column(name, kind, "feature") for name, kind in names.items())
+
+
+def ensure_features(world: World, days: Sequence[date], by: str) -> list[date]:
+    """Compute features, freshness and feature profiles of the days whose stored ones are missing or of other inputs.
+
+    Returns the days that were computed; takes the service's lease.
+    """
+    with world.ledger.lease(world.name, by):
+        return refresh_features(world, days, known_for(world, days))
+
+
+def refresh_features(world: World, days: Sequence[date], known: list[KnownGeneration]) -> list[date]:
+    """``ensure_features`` for a caller that holds the lease and knows which generations are known."""
+    versions = needed_versions(world, days)
+    stale = _stale_days(world, days, known, versions)
+    for segment in segments(known, stale) if stale else ():
+        _compute_segment(world, segment, known, versions)
+    return stale
+
+
+def stored_inputs_sql() -> str:
+    """SQL: what the stored features of each day were computed from."""
+    return "select day, inputs, feature_versions from generations where table_name = 'features'"
+
+
+def _stale_days(
+    world: World, days: Sequence[date], known: list[KnownGeneration], versions: Sequence[str]
+) -> list[date]:
+    inputs = inputs_fingerprints(known, days)
+    with open_engine() as con:
+        table = BY_NAME["generations"]
+        world.lake.view(con, table.name, table.columns, first=min(days), last=max(days))
+        stored = {day: (fp, kept or "") for day, fp, kept in rows(con, stored_inputs_sql())}
+    return [
+        day
+        for day in days
+        if day not in stored or stored[day][0] != inputs[day] or not set(versions) <= set(stored[day][1].split(","))
+    ]
+
+
+def open_sources(
+    world: World,
+    con: duckdb.DuckDBPyConnection,
+    features: FeatureSet,
+    known: Collection[KnownGeneration],
+    days: list[date],
+) -> dict[str, str]:
+    """Put the effective rows of every source of a feature set into the engine; source name -> relation."""
+    register_known(con, known)
+    back = features.lookback + timedelta(days=3)
+    static = {view.source for view in features.views if isinstance(view, StaticView)}
+    relations = {}
+    for source in features.sources:
+        first = None if source.name in static else min(days) - back
+        world.shared.view(
+            con,
+            source.name,
+            source_columns(source),
+            name=f"stored_{source.name}",
+            first=first,
+            last=max(days),
+        )
+        run(con, effective_rows_sql(source, f"stored_{source.name}", "known", f"source_{source.name}"))
+        relations[source.name] = f"source_{source.name}"
+    return relations
+
+
+def register_known(con: duckdb.DuckDBPyConnection, known: Collection[KnownGeneration]) -> None:
+    """Temp table ``known(listed_on, source, day, generation, known_at)``: what is known, and since when."""
+    columns = (
+        Column("listed_on", "DATE", ""), Column("source", "VARCHAR", ""), Column("day", "DATE", ""),
+        Column("generation", "INTEGER", ""), Column("known_at", "TIMESTAMP", ""),
+    )  # fmt: skip
+    listed: list[Row] = [
+        {"listed_on": k.listed_on, "source": k.source, "day": k.arrival_day, "generation": k.generation,
+         "known_at": k.known_at}
+        for k in known
+    ]  # fmt: skip
+    put(con, "known", arrow(listed, columns))
+
+
+def day_spine_sql(spine: str, context: Sequence[str], days: Collection[date]) -> str:
+    """SQL of the requests of some days, with the business day and the declared context columns as JSON."""
+    listed = ", ".join(literal(day) for day in days) or "null"
+    pairs = ", ".join(f"{literal(column)}, s.{quote(column)}" for column in context)
+    return f"""
+        select s.*, d.day as business_day, json_object({pairs})::varchar as context
+        from ({spine}) s join days d on s.predicted_at >= d.start_at and s.predicted_at < d.end_at
+        where d.day in ({listed})
+    """
+
+
+def day_features_sql(features: FeatureSet, into: str) -> str:
+    """SQL that adds computed features, under their business day and version, to ``into``."""
+    named = ", ".join(f"f.{quote(name)}" for name in features.names)
+    return f"""
+        insert into {quote(into)} by name
+        select s.business_day as day, f.request_id, {literal(features.version)} as feature_version,
+               f.predicted_at, s.context, null::date as filled_on, {named}
+        from computed f join spine s using (request_id)
+    """
+
+
+def create_features_sql(columns: Sequence[Column], name: str) -> str:
+    """SQL of an empty temp table of the ``features`` shape with these feature columns."""
+    listed = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
+    return f"create or replace temp table {quote(name)} ({listed})"
+
+
+def _compute_segment(world: World, segment: list[date], known: list[KnownGeneration], versions: Sequence[str]) -> None:
+    usable = visible(known, max(segment))
+    blocked = blocked_days(world, source_states(world, known, segment))
+    open_days = [day for day in segment if day not in blocked]
+    feature_sets = [world.feature_set(version) for version in versions]
+    with open_engine() as con:
+        register_days(con, world.calendar, min(segment), max(segment))
+        run(con, create_features_sql(feature_columns(feature_sets), "features"))
+        run(con, BY_NAME["profiles"].create_sql())
+        run(con, BY_NAME["freshness"].create_sql())
+        for features in feature_sets:
+            relations = open_sources(world, con, features, usable, segment)
+            requests = spine_sql(features, relations[features.request.source])
+            run(con, copy_sql("spine", day_spine_sql(requests, world.service.quality.slices, open_days)))
+            compute_features(con, features, spine="spine", sources=relations, into="computed")
+            run(con, day_features_sql(features, "features"))
+            numeric = [name for name in features.names if name not in features.categorical]
+            profile_features(
+                con, features="features", feature_version=features.version, numeric=numeric,
+                categorical=features.categorical, days=open_days, into="profiles",
+            )  # fmt: skip
+        relations = open_sources(world, con, feature_sets[0], usable, segment)
+        measure_freshness(
+            con, feature_sets[0], sources=relations, days=segment, features_table="features", into="freshness"
+        )
+        store_step(world, con, segment, inputs_fingerprints(known, segment), versions)
+
+
+def ordered_sql(name: str, columns: Sequence[str], key: Sequence[str], where: str = "true") -> str:
+    """SQL of a table in a fixed column and row order."""
+    return (
+        f"select {', '.join(quote(c) for c in columns)} from {quote(name)} where {where} "
+        f"order by day, {', '.join(quote(c) for c in key)}"
+    )
+
+
+def columns_of(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    """Column names of a relation in the engine."""
+    return [row[0] for row in rows(con, describe_sql(name))]
+
+
+def describe_sql(name: str) -> str:
+    """SQL of the columns of a relation."""
+    return f"select column_name from (describe {quote(name)})"
+
+
+def store_step(
+    world: World,
+    con: duckdb.DuckDBPyConnection,
+    days: list[date],
+    inputs: dict[date, str],
+    versions: Sequence[str],
+) -> None:
+    """Write the step's tables, then say in ``generations`` what they were computed from."""
+    metadata = {"service": world.name, "epoch": str(world.ledger.epoch(world.name)), "step": "features"}
+    for name in STEP_TABLES:
+        table = BY_NAME[name]
+        ordered = ordered_sql(name, columns_of(con, name), table.key)
+        world.lake.replace_days(name, days, con.sql(ordered).to_arrow_table(), metadata, is_open=table.is_open)
+    listed = [
+        row for name in STEP_TABLES for row in generation_rows(world, con, name, days, inputs, ",".join(versions))
+    ]
+    table = BY_NAME["generations"]
+    world.lake.replace_days("generations", days, arrow(listed, table.columns), metadata)
+
+
+def generation_rows(
+    world: World,
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    days: Sequence[date],
+    inputs: Mapping[date, str],
+    versions: str = "",
+    *,
+    relation: str | None = None,
+) -> list[Row]:
+    """The ``generations`` rows of some days of a table that lies in the engine; a day without rows is empty."""
+    observed = {*BY_NAME[name].observed, "day"}
+    lying = relation or name
+    content = sorted(column for column in columns_of(con, lying) if column not in observed)
+    found = {day: (count, text) for day, count, text in rows(con, daily_fingerprints_sql(lying, content))}
+    nothing = fingerprint_of_nothing(con)
+    epoch = world.ledger.epoch(world.name)
+    return [
+        {
+            "day": day, "table_name": name, "rows": found.get(day, (0, ""))[0],
+            "fingerprint": found.get(day, (0, nothing))[1], "inputs": inputs[day], "feature_versions": versions,
+            "state": "computed" if day in found else "empty", "reason": "", "epoch": epoch,
+        }
+        for day in days
+    ]  # fmt: skip
+
+
+def fingerprint_of_nothing(con: duckdb.DuckDBPyConnection) -> str:
+    """The fingerprint of a day without rows."""
+    return str(rows(con, fingerprint_sql("(select 1 as one where false)", ["one"]))[0][1])

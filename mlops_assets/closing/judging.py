@@ -1,0 +1,194 @@
+"""Third step, judging and deciding: day after day, with what stood in the ledger at the end of the day before."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+import duckdb
+import pandas as pd
+
+from mlops_assets.adapters.engine import literal, put, quote, run
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.block import DRIFT_DAYS, PRIOR, Block
+from mlops_assets.closing.commit import DayJudgement
+from mlops_assets.closing.world import World
+from mlops_assets.decisions import Decision, Kind
+from mlops_assets.monitoring_loop.actions import decide, is_cadence_day
+from mlops_assets.monitoring_loop.drift import find_drift, series_from_profiles
+from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
+from mlops_assets.service.features import RequestView, View
+from mlops_assets.service.training import ModelPolicy
+from mlops_assets.tables import BY_NAME
+
+
+@dataclass
+class Standing:
+    """What is open or frozen at the end of a day; a view over the ledger's events, carried through a block."""
+
+    frozen_since: date | None = None
+    open_causes: dict[str, str] = field(default_factory=dict)
+
+
+def standing_before(world: World, day: date) -> Standing:
+    """What was frozen and open when ``day`` began; people's words count from their effective day on."""
+    standing = Standing()
+    decided = [row for row in world.ledger.effective("decisions", world.name) if row["day"] < day]
+    for row in decided:
+        if row["kind"] == Kind.FREEZE.value:
+            standing.frozen_since = row["day"]
+    for row in world.ledger.effective("incidents", world.name):
+        if row["day"] < day and row["event"] == "opened":
+            standing.open_causes[row["cause"]] = row["incident_id"]
+    for row in _inputs(world):
+        if row["effective_day"] < day:
+            apply_input(standing, row)
+    return standing
+
+
+def _inputs(world: World) -> list[Row]:
+    """What people said, oldest effective day first."""
+    said = world.ledger.rows("inputs", world.name)
+    return sorted(said, key=lambda row: (row["effective_day"], row["recorded_at"]))
+
+
+def apply_input(standing: Standing, row: Row) -> None:
+    """One person's word: a freeze, an unfreeze, or the closing of an incident."""
+    day = row["effective_day"]
+    if row["kind"] == "freeze":
+        standing.frozen_since = day
+    elif row["kind"] == "unfreeze" and (standing.frozen_since is None or standing.frozen_since <= day):
+        standing.frozen_since = None
+    elif row["kind"] == "close":
+        standing.open_causes = {c: i for c, i in standing.open_causes.items() if i != row["subject"]}
+
+
+def all_profiles_sql(before: date) -> str:
+    """SQL of a view of the profiles that the drift monitor looks at: closed days before the block, and its own."""
+    return f"""
+        create or replace temp view all_profiles as
+        select * from closed_profiles where day < {literal(before)} union all by name select * from profiles
+    """
+
+
+def roles_sql(before: date) -> str:
+    """SQL of a view ``roles(day, feature_version, model_version)``: whose features and whose score stand for a day.
+
+    The last answer of the day decides; the prior has no score worth watching.
+    """
+    columns = "prediction_day, feature_version, model_version, predicted_at, request_id"
+    return f"""
+        create or replace temp view roles as
+        select prediction_day as day, arg_max(feature_version, (predicted_at, request_id)) as feature_version,
+               nullif(arg_max(model_version, (predicted_at, request_id)), {literal(PRIOR)}) as model_version
+        from (
+            select {columns} from closed_answers where served and prediction_day < {literal(before)}
+            union all
+            select {columns} from predictions where served and prediction_day >= {literal(before)}
+        ) group by prediction_day
+    """
+
+
+def series(world: World, block: Block) -> pd.DataFrame:
+    """The profiles as series, closed days before the block and the block's own."""
+    before = min(block.days)
+    first, last = before - timedelta(days=DRIFT_DAYS), before - timedelta(days=1)
+    for name, view in (("profiles", "closed_profiles"), ("predictions", "closed_answers")):
+        world.lake.view(block.con, name, BY_NAME[name].columns, name=view, first=first, last=last)
+    run(block.con, all_profiles_sql(before))
+    run(block.con, roles_sql(before))
+    return series_from_profiles(block.con, profiles="all_profiles", roles="roles")
+
+
+def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJudgement]:
+    """Drift, verdict and decisions of the block's days; ``stops`` at the first one whose decisions change something.
+
+    Leaves temp tables ``drift`` and ``verdicts`` in the engine.
+    """
+    drift = find_drift(
+        series(world, block), days=block.days, policy=world.service.drift,
+        critical=world.service.drift.critical_features, blocked=set(block.blocked),
+    )  # fmt: skip
+    _fill(block.con, "drift", drift)
+    by_day = {day: rows for day, rows in drift.groupby(pd.to_datetime(drift["day"]).dt.date)} if len(drift) else {}
+    standing = standing_before(world, min(block.days))
+    current = world.ledger.epoch(world.name)
+    epochs = {day: row["epoch"] for day, row in world.ledger.closings(world.name).items()}
+    judged: list[DayJudgement] = []
+    for day in block.days:
+        for row in _inputs(world):
+            if row["effective_day"] == day:
+                apply_input(standing, row)
+        findings = by_day.get(day, drift.iloc[:0])
+        judged.append(_judge(world, block, day, findings, standing, epochs.get(day, current)))
+        if stops and any(row["kind"] == Kind.RETRAIN.value for row in judged[-1].decisions):
+            break
+    _fill(block.con, "verdicts", pd.DataFrame([judgement.verdict for judgement in judged]))
+    return judged
+
+
+def fill_sql(name: str, given: str) -> str:
+    """SQL that puts rows into a table of the declared shape."""
+    return f"insert into {quote(name)} by name select * from {quote(given)}"
+
+
+def _fill(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> None:
+    run(con, BY_NAME[name].create_sql())
+    if len(rows):
+        put(con, "filling", rows.assign(day=pd.to_datetime(rows["day"])))
+        run(con, fill_sql(name, "filling"))
+
+
+def _judge(
+    world: World, block: Block, day: date, findings: pd.DataFrame, standing: Standing, epoch: int
+) -> DayJudgement:
+    states = {state.source: (state.state, state.reason) for state in block.states[day]}
+    verdict = judge_day(day, findings, states, day in block.blocked, source_of=source_of(world.service.views))
+    decisions = decide(
+        day, verdict, verdict.findings, is_frozen=standing.frozen_since is not None,
+        open_causes=set(standing.open_causes), is_cadence_day=_is_due(world.service.model, day),
+    )  # fmt: skip
+    rows = [_decision_row(world, day, epoch, decision) for decision in decisions]
+    incidents = []
+    for decision, row in zip(decisions, rows, strict=True):
+        if decision.kind is Kind.FREEZE:
+            standing.frozen_since = day
+        if decision.kind is Kind.OPEN_INCIDENT:
+            incidents.append(_incident_row(row, verdict))
+            standing.open_causes[decision.subject] = row["decision_id"]
+    return DayJudgement(day, _verdict_row(verdict, rows), rows, incidents)
+
+
+def _is_due(model: ModelPolicy, day: date) -> bool:
+    """Whether the cadence asks for a training on this day."""
+    return is_cadence_day(day, model.cadence) and (model.first_training is None or day >= model.first_training)
+
+
+def source_of(views: Sequence[View]) -> dict[str, str]:
+    """Feature -> the source its view reads: where to look first when it moves."""
+    return {name: view.source for view in views if not isinstance(view, RequestView) for name in view.features}
+
+
+def _verdict_row(verdict: Verdict, decisions: Sequence[Row]) -> Row:
+    return {
+        "day": verdict.day, "verdict": verdict.verdict, "tier": verdict.tier, "reason": verdict.reason,
+        "decisions": ", ".join(row["kind"] for row in decisions), "state": verdict.state,
+    }  # fmt: skip
+
+
+def _decision_row(world: World, day: date, epoch: int, decision: Decision) -> Row:
+    subject = re.sub(r"[^a-z0-9_]+", "-", decision.subject.lower()).strip("-")
+    parts = [world.name, f"e{epoch}", day.isoformat(), decision.kind.value, subject]
+    return {
+        "service": world.name, "epoch": epoch, "day": day, "decision_id": "-".join(part for part in parts if part),
+        "kind": decision.kind.value, "subject": decision.subject, "because": decision.because,
+        "evidence": dict(decision.evidence),
+    }  # fmt: skip
+
+
+def _incident_row(decision: Row, verdict: Verdict) -> Row:
+    return {
+        "service": decision["service"], "epoch": decision["epoch"], "day": decision["day"],
+        "incident_id": decision["decision_id"], "event": "opened", "cause": decision["subject"],
+        "tier": verdict.tier, "text": decision["because"],
+    }  # fmt: skip

@@ -1,0 +1,138 @@
+"""A closed day computed again (a backfill): derived tables under the recorded roles; no fact, no decision, no page.
+
+Where a value or a decision would now differ, a ``divergences`` row says so.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from mlops_assets.adapters.calendar import wall_clock
+from mlops_assets.adapters.engine import literal, open_engine, rows
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.block import Block, compute_block
+from mlops_assets.closing.commit import LOOP_TABLES
+from mlops_assets.closing.features import generation_rows, ordered_sql, refresh_features
+from mlops_assets.closing.judging import judge_block
+from mlops_assets.closing.known import recorded
+from mlops_assets.closing.world import World, arrow
+from mlops_assets.tables import BY_NAME, FACTS
+
+DERIVED = ("profiles", "quality", "drift", "verdicts")
+"""Tables of the day loop that are a function of facts and ledger; outcomes are a projection and are left alone."""
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """One closed day after it was computed again."""
+
+    day: date
+    state: str
+    verdict: str
+    reason: str
+    rows: Mapping[str, int]
+
+
+def recompute_block(world: World, days: list[date]) -> list[Recomputed]:
+    """Compute closed, consecutive days again under what their closings list; the caller holds the lease."""
+    known = [generation for generation in recorded(world) if generation.listed_on <= max(days)]
+    refresh_features(world, days, known)
+    with open_engine() as con:
+        block = compute_block(world, con, days, known)
+        judged = judge_block(world, block, stops=False)
+        before = _recorded_generations(world, block)
+        now = {
+            (row["table_name"], row["day"]): row
+            for name in LOOP_TABLES
+            if name != "outcomes"
+            for row in generation_rows(world, con, name, days, block.inputs)
+        }
+        changed = {key for key, row in now.items() if row["fingerprint"] != before[key]["fingerprint"]}
+        _rewrite(world, block, before, now, changed)
+        decided = {row["decision_id"]: row for row in world.ledger.effective("decisions", world.name)}
+        divergences = [_divergence(world, *key, before[key], now[key]) for key in sorted(changed)]
+        would = {row["decision_id"]: row for judgement in judged for row in judgement.decisions}
+        divergences += _decision_divergences(world, days, decided, would)
+        with world.ledger.transaction() as transaction:
+            world.ledger.append(transaction, "divergences", divergences)
+    states = world.ledger.closings(world.name)
+    return [
+        Recomputed(
+            j.day, states[j.day]["state"], j.verdict["verdict"], j.verdict["reason"],
+            {name: row["rows"] for (name, day), row in now.items() if day == j.day},
+        )
+        for j in judged
+    ]  # fmt: skip
+
+
+def generations_sql() -> str:
+    """SQL of the stored ``generations`` rows that the view shows."""
+    return "select table_name, day, rows, fingerprint, feature_versions, state, reason, epoch, inputs from generations"
+
+
+def _recorded_generations(world: World, block: Block) -> dict[tuple[str, date], Row]:
+    table = BY_NAME["generations"]
+    world.lake.view(block.con, table.name, table.columns, first=min(block.days), last=max(block.days))
+    names = (
+        "table_name",
+        "day",
+        "rows",
+        "fingerprint",
+        "feature_versions",
+        "state",
+        "reason",
+        "epoch",
+        "inputs",
+    )
+    return {(row[0], row[1]): dict(zip(names, row, strict=True)) for row in rows(block.con, generations_sql())}
+
+
+def _rewrite(
+    world: World,
+    block: Block,
+    before: Mapping[tuple[str, date], Row],
+    now: Mapping[tuple[str, date], Row],
+    changed: set[tuple[str, date]],
+) -> None:
+    """Write the derived days whose content changed, then what ``generations`` says of them."""
+    metadata = {"service": world.name, "recomputed": "true"}
+    for name in DERIVED:
+        days = sorted(day for table, day in changed if table == name)
+        if days:
+            table = BY_NAME[name]
+            listed = ", ".join(literal(day) for day in days)
+            names = [column.name for column in table.columns]
+            content = block.con.sql(ordered_sql(name, names, table.key, f"day in ({listed})")).to_arrow_table()
+            world.lake.replace_days(name, days, content, metadata)
+    touched = sorted({day for name, day in changed if name in DERIVED})
+    if touched:
+        kept = [
+            {**(now[key] if key in changed and key[0] in DERIVED else row), "day": key[1]}
+            for key, row in before.items()
+            if key[1] in touched
+        ]
+        world.lake.replace_days("generations", touched, arrow(kept, BY_NAME["generations"].columns), metadata)
+
+
+def _divergence(world: World, name: str, day: date, before: Row, now: Row) -> Row:
+    what = "a fact would differ; it was not rewritten" if name in FACTS else "a derived value differs; it was rewritten"
+    return {
+        "service": world.name, "epoch": world.ledger.epoch(world.name), "day": day, "table_name": name,
+        "recorded": before["fingerprint"], "would_be": now["fingerprint"], "reason": what, "recorded_at": wall_clock(),
+    }  # fmt: skip
+
+
+def _decision_divergences(
+    world: World, days: list[date], decided: Mapping[str, Row], would: Mapping[str, Row]
+) -> list[Row]:
+    recorded_ids = {i for i, row in decided.items() if row["day"] in set(days)}
+    return [
+        {
+            "service": world.name, "epoch": world.ledger.epoch(world.name),
+            "day": (decided.get(i) or would[i])["day"], "table_name": "decisions",
+            "recorded": i if i in recorded_ids else "", "would_be": "" if i in recorded_ids else i,
+            "reason": f"this decision would {'not ' if i in recorded_ids else ''}be taken now",
+            "recorded_at": wall_clock(),
+        }
+        for i in sorted(recorded_ids ^ set(would))
+    ]  # fmt: skip

@@ -1,0 +1,235 @@
+"""The day loop: the only place where a day is closed. The daily run, a replay and a backfill call the same function.
+
+predictions -> labels -> outcomes -> score profiles -> quality -> drift -> verdict -> commit -> act, in one process
+over blocks of days on in-memory tables. A block is kept up to the first day whose decisions change something,
+committed, acted on, and the loop goes on (docs/decisions/0003-day-loop.md).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from mlops_assets.adapters.calendar import wall_clock
+from mlops_assets.adapters.engine import open_engine
+from mlops_assets.adapters.fault_points import fault_point
+from mlops_assets.adapters.ledger import Lease
+from mlops_assets.closing.acting import Moment, act, pending_decisions, reconcile
+from mlops_assets.closing.block import compute_block
+from mlops_assets.closing.commit import commit_block
+from mlops_assets.closing.features import refresh_features
+from mlops_assets.closing.judging import judge_block
+from mlops_assets.closing.known import known_for
+from mlops_assets.closing.recomputing import recompute_block
+from mlops_assets.closing.world import SHARED, World
+from mlops_assets.decisions import Kind
+from mlops_assets.errors import LedgerError, RangeError
+
+BLOCK_DAYS = 14
+LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, Kind.OPEN_INCIDENT.value})
+"""Kinds of decisions that a daily run writes down and a sensor carries out; a replay carries out all at once."""
+
+
+@dataclass(frozen=True)
+class DayReport:
+    """One day as a run leaves it. ``is_new``: this run closed it; otherwise a closed day was recomputed."""
+
+    day: date
+    state: str
+    is_new: bool
+    verdict: str
+    reason: str
+    rows: Mapping[str, int]
+    decisions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Closable:
+    """The first unclosed day, whether it may close now, and if not, what it waits for."""
+
+    day: date | None
+    is_closable: bool
+    reason: str
+
+
+def first_closable(world: World) -> Closable:
+    """The first unclosed day, asked at the service's own time (PROTOCOL.md 2)."""
+    day = world.first_unclosed()
+    last = world.service.last_day
+    if last is not None and day > last:
+        return Closable(None, False, f"every day up to {last} is closed")
+    holder = world.ledger.holder(world.name)
+    if holder is not None:
+        return Closable(day, False, f"{holder['holder']} (process {holder['pid']}) is writing '{world.name}'")
+    waits = _waits_for(world, day, world.now())
+    return Closable(day, waits is None, waits or f"{day} may close")
+
+
+def _waits_for(world: World, day: date, now: datetime) -> str | None:
+    """What a day waits for at an instant; None: nothing, it may close."""
+    end = world.calendar.end_of(day)
+    if now < end:
+        return f"{day} ends at {end} UTC"
+    deadline = end + timedelta(hours=world.service.close_after_hours)
+    if now >= deadline:
+        return None
+    for source in world.service.sources:
+        is_there = any((world.home.landing / source.name).glob(f"{day}.*"))
+        if source.expected.covers(day) and not is_there:
+            return f"{day} waits for {source.name}/{day}.* until {deadline} UTC"
+    return None
+
+
+def run_days(
+    world: World,
+    days: Sequence[date],
+    *,
+    acts: bool,
+    by: str,
+    on_day: Callable[[DayReport], None],
+    block_days: int = BLOCK_DAYS,
+) -> list[DayReport]:
+    """Recompute the closed part of a range, then close its unclosed days in order.
+
+    Args:
+        acts: carry every decision out at once, at the virtual time of its day (a replay); otherwise trainings and
+            alerts are left to sensors.
+        by: who runs, for the lease and the ``actions`` rows.
+        on_day: called once per finished day.
+
+    Raises:
+        RangeError: the range starts after the first unclosed day.
+        LeaseHeldError: somebody else writes this service.
+    """
+    first_unclosed = world.first_unclosed()
+    wanted = sorted(days)
+    if wanted and wanted[0] > first_unclosed:
+        raise RangeError(
+            f"service '{world.name}': {wanted[0]} cannot be closed before {first_unclosed}, the first unclosed day. "
+            f"Start the range at {first_unclosed}."
+        )
+    with world.ledger.lease(world.name, by) as lease:
+        declare(world)
+        reports = _recompute(world, [day for day in wanted if day < first_unclosed], on_day)
+        if acts:
+            _finish_pending(world)
+        open_days = [day for day in wanted if day >= first_unclosed]
+        while open_days:
+            closed = _close_block(world, lease, open_days[:block_days], acts=acts, by=by)
+            for report in closed:
+                on_day(report)
+            reports += closed
+            open_days = open_days[len(closed) :]
+            if not closed:
+                break
+    return reports
+
+
+def declare(world: World) -> None:
+    """Write the declaration that computes the newest feature version into the ledger, on its first use."""
+    features = world.service.feature_set
+    row = {
+        "service": world.name, "feature_version": features.version, "text": features.model_dump_json(),
+        "compiled": ", ".join(features.names), "recorded_at": wall_clock(),
+    }  # fmt: skip
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "declarations", [row])
+
+
+def _recompute(world: World, days: list[date], on_day: Callable[[DayReport], None]) -> list[DayReport]:
+    reports = []
+    for start in range(0, len(days), BLOCK_DAYS):
+        for done in recompute_block(world, days[start : start + BLOCK_DAYS]):
+            report = DayReport(done.day, done.state, False, done.verdict, done.reason, done.rows, ())
+            on_day(report)
+            reports.append(report)
+    return reports
+
+
+def _close_block(world: World, lease: Lease, days: list[date], *, acts: bool, by: str) -> list[DayReport]:
+    """Close a block up to the first day whose decisions change something, or that may not close yet."""
+    now = wall_clock() if acts else world.now()  # a replay waits for nothing that the wall clock has left behind
+    closable: list[date] = []
+    for day in days:
+        if _waits_for(world, day, now) is not None:
+            break
+        closable.append(day)
+    if not closable:
+        return []
+    known = known_for(world, closable)
+    refresh_features(world, closable, known)
+    with open_engine() as con:
+        block = compute_block(world, con, closable, known)
+        judged = judge_block(world, block)
+        kept = [judgement.day for judgement in judged]
+        fault_point("before-commit")
+        counts = commit_block(world, lease, block, kept, judged)
+    for judgement in judged:
+        for decision in judgement.decisions:
+            if acts or decision["kind"] not in LEFT_TO_SENSORS:
+                moment = Moment("replay", world.calendar.end_of(judgement.day)) if acts else Moment(by, world.now())
+                act(world, {**decision, "attempt": 1}, moment)
+    return [
+        DayReport(
+            j.day, j.verdict["state"], True, j.verdict["verdict"], j.verdict["reason"], counts[j.day],
+            tuple(row["decision_id"] for row in j.decisions),
+        )
+        for j in judged
+    ]  # fmt: skip
+
+
+def _finish_pending(world: World) -> None:
+    """Finish what a killed run decided and did not do, before the next day closes."""
+    for decision in pending_decisions(world):
+        act(world, decision, Moment("replay", world.calendar.end_of(decision["day"])))
+
+
+def act_on(world: World, decision_id: str, *, by: str) -> str:
+    """Carry out one decision that has no *done* action, at the service's own time; returns what was done.
+
+    Raises:
+        LedgerError: there is no such decision.
+    """
+    for decision in pending_decisions(world):
+        if decision["decision_id"] == decision_id:
+            return act(world, decision, Moment(by, max(world.now(), world.calendar.end_of(decision["day"]))))
+    known = {row["decision_id"] for row in world.ledger.effective("decisions", world.name)}
+    if decision_id in known:
+        return f"{decision_id} is done already"
+    raise LedgerError(f"service '{world.name}': there is no decision '{decision_id}'.")
+
+
+def open_epoch(world: World, from_day: date, by: str) -> None:
+    """Open a new epoch that re-decides from a closed day on, with every file known on its own day (PROTOCOL.md 5).
+
+    Raises:
+        RangeError: the day is not closed, so there is nothing to redo.
+    """
+    last = world.closed_through()
+    if last is None or not world.service.first_day <= from_day <= last:
+        raise RangeError(
+            f"service '{world.name}': {from_day} is not closed, so there is nothing to redo. "
+            f"Closed: {world.service.first_day} to {last}."
+        )
+    epoch = {
+        "service": world.name, "epoch": world.ledger.epoch(world.name) + 1, "from_day": from_day, "until_day": last,
+        "by": by, "versions": world.lake.versions(), "opened_at": wall_clock(),
+    }  # fmt: skip
+    with (
+        world.ledger.lease(world.name, f"redo by {by}") as lease,
+        world.ledger.transaction(lease) as transaction,
+    ):
+        world.ledger.append(transaction, "epochs", [epoch])
+
+
+def recover(world: World) -> list[str]:
+    """Say and repair what a killed run left: nothing that is not closed counts, aliases follow the ledger."""
+    lines: list[str] = []
+    for name in (SHARED, world.name):
+        holder = world.ledger.holder(name)
+        if holder is not None:
+            lines.append(f"'{name}' is being written by {holder['holder']} (process {holder['pid']})")
+    pending = pending_decisions(world)
+    lines += [f"to be carried out: {row['decision_id']} (attempt {row['attempt']})" for row in pending]
+    if world.releases() and not any(row["kind"] == Kind.RETRAIN.value for row in pending):
+        reconcile(world)
+    return lines
