@@ -11,8 +11,8 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError  # noqa: E402
-from mlops_assets.service.features import (  # noqa: E402
+from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError
+from mlops_assets.service.features import (
     Aggregate,
     LatestView,
     Request,
@@ -20,12 +20,12 @@ from mlops_assets.service.features import (  # noqa: E402
     StaticView,
     WindowView,
 )
-from mlops_assets.service.labels import LabelDefinition  # noqa: E402
-from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy  # noqa: E402
-from mlops_assets.service.ownership import Duty, Owner, Raci  # noqa: E402
-from mlops_assets.service.service import MLService  # noqa: E402
-from mlops_assets.service.sources import Expected, Source  # noqa: E402
-from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier  # noqa: E402
+from mlops_assets.service.labels import LabelDefinition
+from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
+from mlops_assets.service.ownership import Duty, Owner, Raci
+from mlops_assets.service.service import MLService
+from mlops_assets.service.sources import Expected, Source
+from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
 
 __all__ = [
     "Aggregate",

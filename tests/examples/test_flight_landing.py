@@ -104,9 +104,7 @@ def year(prepared: Prepared) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as con:
         for source in KEYS:
             files = con.read_parquet(f"{prepared.folder}/{source}/*.parquet", filename=True)
-            files.project(
-                "* exclude (filename), parse_filename(filename, true)::date as file_day"
-            ).create_view(source)
+            files.project("* exclude (filename), parse_filename(filename, true)::date as file_day").create_view(source)
         yield con
 
 
@@ -120,9 +118,7 @@ def one(con: duckdb.DuckDBPyConnection, sql: str) -> object:
 
 
 def flight(con: duckdb.DuckDBPyConnection, source: str, request_id: str, columns: str) -> tuple[object, ...]:
-    [row] = con.execute(
-        f"select {columns} from {source} where request_id = $id", {"id": request_id}
-    ).fetchall()
+    [row] = con.execute(f"select {columns} from {source} where request_id = $id", {"id": request_id}).fetchall()
     return tuple(row)
 
 
@@ -135,9 +131,7 @@ def test_the_year_is_complete_and_says_what_it_holds(prepared: Prepared) -> None
 
 
 @pytest.mark.parametrize("source", FILES)
-def test_a_source_has_a_file_for_every_day_from_its_first_to_its_last(
-    prepared: Prepared, source: str
-) -> None:
+def test_a_source_has_a_file_for_every_day_from_its_first_to_its_last(prepared: Prepared, source: str) -> None:
     first, last, files = FILES[source]
     days = sorted(path.name.removesuffix(".parquet") for path in (prepared.folder / source).iterdir())
     every = [str(date.fromisoformat(first) + timedelta(days=offset)) for offset in range(files)]
@@ -248,9 +242,9 @@ def test_the_last_day_of_the_year_has_flights_but_no_weather(prepared: Prepared)
 
 def test_a_wind_of_1048_mph_is_delivered_as_it_is(year: duckdb.DuckDBPyConnection) -> None:
     """Trap 4: it is for the contract to refuse the row; mended here, nobody would ever hear of it."""
-    assert ask(
-        year, "select origin, event_at, round(wind_speed), file_day from weather where wind_speed > 200"
-    ) == [("EWR", datetime(2013, 2, 12, 8), 1048.0, date(2013, 2, 12))]
+    assert ask(year, "select origin, event_at, round(wind_speed), file_day from weather where wind_speed > 200") == [
+        ("EWR", datetime(2013, 2, 12, 8), 1048.0, date(2013, 2, 12))
+    ]
 
 
 def test_every_seventh_flight_has_a_plane_that_the_register_does_not_know(
@@ -290,9 +284,9 @@ def test_a_flight_that_leaves_at_24_00_belongs_to_the_day_that_begins(
     at_midnight = "(available_at at time zone 'UTC' at time zone 'America/New_York')::time = '00:00:00'"
     opened = f"from departures where not cancelled and {at_midnight}"
 
-    assert ask(
-        year, f"select count(*), count(*) filter (file_day = left(request_id, 10)::date + 1) {opened}"
-    ) == [(29, 29)]
+    assert ask(year, f"select count(*), count(*) filter (file_day = left(request_id, 10)::date + 1) {opened}") == [
+        (29, 29)
+    ]
 
 
 def test_an_arrival_is_the_instant_at_which_the_plane_reached_the_gate(

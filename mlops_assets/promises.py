@@ -1,0 +1,125 @@
+"""What a service promises, as ``mlops check`` shows it: everything is loaded, nothing runs."""
+
+import importlib
+from collections.abc import Iterator
+from datetime import date
+
+from mlops_assets.adapters.landing import deliveries
+from mlops_assets.closing.world import World
+from mlops_assets.errors import DeclarationError
+from mlops_assets.service.sources import Source
+from mlops_assets.service.training import ModelTier
+
+MAX_CORE_METRICS = 3
+
+Line = tuple[str, str]
+
+
+def promises(world: World) -> Iterator[Line]:
+    """What was promised: (what, in words) per line.
+
+    Raises:
+        DeclarationError: a contract suite or a factory that cannot be loaded.
+    """
+    service = world.service
+    features = service.feature_set
+    yield "owner", f"{service.owner.name} <{service.owner.email}>"
+    yield "purpose", service.purpose
+    last = service.last_day or "no end"
+    yield (
+        "days",
+        f"{service.first_day} to {last}, {service.timezone}, closed after {service.close_after_hours:g} h",
+    )
+    for source in service.sources:
+        yield f"source {source.name}", _source(world, source)
+    yield "features", f"{len(features.names)} in {len(service.views)} views, version {features.version}"
+    label = service.label
+    yield (
+        "label",
+        f"{label.version}: {label.value}, {label.window_hours:g} h; never labelled: {label.never_labelled}",
+    )
+    for name in ("champion", "fallback"):
+        tier: ModelTier = getattr(service.model, name)
+        yield name, f"{tier.factory} -> {load_factory(world, name, tier)}"
+    model, gate = service.model, service.model.gate
+    yield "retraining", f"{model.cadence}, approval {model.approval}, prior {model.prior:g}"
+    yield (
+        "gate",
+        f"{model.primary_metric} on {gate.judged_days} judged days, at most "
+        f"{gate.max_loss_increase_share:.1%} worse, at least {gate.min_labels} labels",
+    )
+    quality, drift = service.quality, service.drift
+    slices = ", ".join(quality.slices) or "none"
+    yield "quality", f"{', '.join(quality.core_metrics)} over {quality.windows_days} days; slices: {slices}"
+    yield (
+        "drift",
+        f"moderate from z {drift.moderate_z:g}, severe from z {drift.severe_z:g} on "
+        f"{len(drift.critical_features)} critical features, baseline {drift.baseline_days} days",
+    )
+
+
+def _source(world: World, source: Source) -> str:
+    from mlops_assets.feature_loop.contracts import load_suite
+
+    path = world.contracts / f"{source.contract}.json"
+    if not path.is_file():
+        raise DeclarationError(
+            f"service '{world.name}' > sources > {source.name} > contract",
+            f"there is no suite {path.name} in {path.parent}.",
+            "Write it, or name another one.",
+        )
+    expected = source.expected
+    until = f"..{expected.last or ''}" if expected.cadence == "daily" else ""
+    return (
+        f"{len(load_suite(path))} expectations, {expected.cadence} {expected.first}{until}, "
+        f"missing day: {source.on_missing_day}, bad row: {source.on_bad_row}; "
+        f"landing: {_lying(world, source)}"
+    )
+
+
+def _lying(world: World, source: Source) -> str:
+    """Which days of landing are there."""
+    days = [delivery.day for delivery in deliveries(world.home.landing, source.name, date.max)]
+    if not days:
+        return "no file"
+    gaps = sum(
+        source.expected.covers(date.fromordinal(number)) and date.fromordinal(number) not in set(days)
+        for number in range(days[0].toordinal(), days[-1].toordinal() + 1)
+    )
+    return f"{len(days)} days, {days[0]}..{days[-1]}" + (f", {gaps} missing in between" if gaps else "")
+
+
+def load_factory(world: World, name: str, tier: ModelTier) -> str:
+    """The name of what a tier's factory makes, called with the declared feature names.
+
+    Raises:
+        DeclarationError: the factory's module or function does not exist.
+    """
+    module, _, attribute = tier.factory.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise DeclarationError(
+            f"service '{world.name}' > model > {name} > factory",
+            f"{error}.",
+            "Write package.module:function.",
+        ) from error
+    features = world.service.feature_set
+    return type(factory(features.names, features.categorical, tier.seed)).__name__
+
+
+def warnings(world: World) -> Iterator[str]:
+    """What is allowed and still a bad idea."""
+    service = world.service
+    if len(service.quality.core_metrics) > MAX_CORE_METRICS:
+        yield (
+            f"{len(service.quality.core_metrics)} core metrics: with more than {MAX_CORE_METRICS} nobody looks "
+            "at any; keep the ones that a decision hangs on"
+        )
+    if not service.drift.critical_features:
+        yield "no critical features: drift can freeze retraining only on the score"
+    if service.model.cadence == "never":
+        yield "cadence 'never': the model ages until a person retrains it"
+    for source in service.sources:
+        if not deliveries(world.home.landing, source.name, date.max):
+            yield f"source {source.name}: no file in {world.home.landing / source.name}"

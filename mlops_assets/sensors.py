@@ -1,0 +1,160 @@
+"""What asks for runs: a schedule that closes the first closable day, and sensors that react to decision rows.
+
+Sensors take decisions that have no *done* action; they never ask "is it still bad?". A run key is the decision (or
+day) and the number of the attempt: with the bare id, Dagster would never start a killed training again.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as Job
+
+from mlops_assets.adapters.notifier import notify
+from mlops_assets.closing.world import World
+from mlops_assets.errors import MlopsError
+
+ACTS, DAY, EPOCH = "mlops/acts", "mlops/day", "mlops/epoch"
+DECISION, KIND = "mlops/decision", "mlops/kind"
+MAX_ATTEMPTS = 5
+"""After so many runs that ended without success a person has to look; launching by hand stays possible."""
+
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+_ALIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def service_sensors(
+    world: World, daily_job: Job, retrain_job: Job
+) -> tuple[dg.ScheduleDefinition, list[dg.SensorDefinition]]:
+    """The schedule and the three sensors of a service, all on from the start."""
+    return _daily_schedule(world, daily_job), [
+        _retrain_sensor(world, retrain_job),
+        _alert_sensor(world),
+        _failed_run_sensor(world, [daily_job, retrain_job]),
+    ]
+
+
+def _daily_schedule(world: World, job: Job) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{world.name}_daily_schedule",
+        job=job,
+        cron_schedule=world.service.schedule_cron,
+        execution_timezone=world.service.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Closes the first closable day; otherwise says what it waits for, and until when.",
+    )
+    def daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from mlops_assets.day_loop import first_closable
+
+        closable = first_closable(world)
+        if closable.day is None or not closable.is_closable:
+            return dg.SkipReason(closable.reason)
+        day, epoch = closable.day.isoformat(), world.ledger.epoch(world.name)
+        tags = {DAY: day, EPOCH: str(epoch)}
+        attempt = _next_attempt(context.instance, f"{world.name}_daily", tags)
+        if isinstance(attempt, str):
+            return dg.SkipReason(f"{day}: {attempt}")
+        tags |= {"dagster/asset_partition_range_start": day, "dagster/asset_partition_range_end": day}
+        return dg.RunRequest(run_key=f"{world.name}-e{epoch}-{day}-{attempt}", tags=tags)
+
+    return daily_schedule
+
+
+def _retrain_sensor(world: World, job: Job) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{world.name}_retrain_sensor",
+        job=job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Launches the training that a day decided on, once; again only if the run failed.",
+    )
+    def retrain_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from mlops_assets.closing.acting import pending_decisions
+
+        if writer := _writer(world):
+            return dg.SkipReason(writer)
+        requests, waiting = [], []
+        for row in pending_decisions(world):
+            if row["kind"] != "retrain":
+                continue
+            decision = {DECISION: row["decision_id"]}
+            attempt = _next_attempt(context.instance, f"{world.name}_retrain", decision)
+            if isinstance(attempt, str):
+                waiting.append(f"{row['decision_id']}: {attempt}")
+                continue
+            key = f"{row['decision_id']}-{max(attempt, row['attempt'])}"
+            requests.append(dg.RunRequest(run_key=key, tags={**decision, KIND: "retrain"}))
+        if not requests:
+            return dg.SkipReason("; ".join(waiting) or "no decision to train is pending")
+        return dg.SensorResult(run_requests=requests)
+
+    return retrain_sensor
+
+
+def _alert_sensor(world: World) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{world.name}_alert_sensor",
+        target=None,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells people about new incidents, in the tick itself; at least once, with the decision's id.",
+    )
+    def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from mlops_assets.closing.acting import pending_decisions
+        from mlops_assets.day_loop import act_on
+
+        if writer := _writer(world):
+            return dg.SkipReason(writer)
+        lines = []
+        for row in pending_decisions(world):
+            decision_id = row["decision_id"]
+            if row["kind"] == "retrain":
+                continue
+            if row["attempt"] > MAX_ATTEMPTS:
+                lines.append(f"{decision_id}: failed {MAX_ATTEMPTS} times; `mlops recover {world.name}` says why")
+                continue
+            try:
+                lines.append(f"{decision_id}: {act_on(world, decision_id, by='alert sensor')}")
+            except (OSError, MlopsError) as error:  # recorded as failed; the next tick tries again
+                lines.append(f"{decision_id}: {error}")
+        return dg.SkipReason("; ".join(lines) or "no incident to tell")
+
+    return alert_sensor
+
+
+def _failed_run_sensor(world: World, jobs: Sequence[Job]) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name=f"{world.name}_failed_run_sensor",
+        monitored_jobs=list(jobs),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells people about runs that failed, with the reason.",
+    )
+    def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        about = run.tags.get(DAY) or run.tags.get(DECISION) or "launched by hand"
+        text = f"{run.job_name} ({about}) failed: {context.failure_event.message}"
+        context.log.info(notify(f"run-{run.run_id}", text, is_history=False))
+
+    return failed_run_sensor
+
+
+def _writer(world: World) -> str | None:
+    """Who writes the service now: a replay carries its own decisions out."""
+    holder = world.ledger.holder(world.name)
+    return f"{holder['holder']} (process {holder['pid']}) is writing '{world.name}'" if holder else None
+
+
+def _next_attempt(instance: dg.DagsterInstance, job_name: str, tags: dict[str, str]) -> int | str:
+    """The number of the next attempt, or why there is none now."""
+    alive = instance.get_runs(dg.RunsFilter(job_name=job_name, tags=tags, statuses=_ALIVE), limit=1)
+    if alive:
+        return f"run {alive[0].run_id[:8]} is at it"
+    ended = instance.get_runs_count(dg.RunsFilter(job_name=job_name, tags=tags, statuses=_ENDED))
+    if ended >= MAX_ATTEMPTS:
+        return f"{ended} runs ended without doing it. Read the newest one, then launch it again by hand."
+    return ended + 1

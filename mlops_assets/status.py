@@ -1,0 +1,125 @@
+"""How a service stands: what is closed, who answers, what is open, and what the next day waits for."""
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from mlops_assets.adapters.engine import literal, quote
+from mlops_assets.adapters.landing import deliveries
+from mlops_assets.adapters.people_sql import ask
+from mlops_assets.closing.world import World
+
+Status = dict[str, Any]
+VERDICT_DAYS = 7
+
+
+def status_of(world: World, as_of: date | None = None) -> Status:
+    """How a service stands at the end of its last closed day, or of an earlier day.
+
+    The ledger answers for ``as_of``; who writes, what waits and which files lie there are of this moment.
+    """
+    from mlops_assets.closing.acting import pending_decisions
+    from mlops_assets.closing.judging import standing_before
+
+    closed = [day for day in world.ledger.closings(world.name) if as_of is None or day <= as_of]
+    last = max(closed, default=None)
+    standing = standing_before(world, last + timedelta(days=1)) if last else None
+    opened = set(standing.open_causes.values()) if standing else set()
+    return {
+        "service": world.name,
+        "closed_through": last.isoformat() if last else None,
+        "epoch": world.ledger.epoch(world.name),
+        "champion": _holder(world, "champion", last),
+        "fallback": _holder(world, "fallback", last),
+        "frozen_since": standing.frozen_since.isoformat() if standing and standing.frozen_since else None,
+        "open_incidents": [
+            {
+                "incident_id": row["incident_id"],
+                "day": row["day"].isoformat(),
+                "tier": row["tier"],
+                "text": row["text"],
+            }
+            for row in world.ledger.effective("incidents", world.name)
+            if row["incident_id"] in opened and row["event"] == "opened"
+        ],
+        "pending_actions": [
+            {"decision_id": row["decision_id"], "kind": row["kind"]} for row in pending_decisions(world)
+        ],
+        "verdicts": _verdicts(world, last),
+        "next": _next(world),
+        "writer": _writer(world),
+        "sources": {source.name: _newest(world, source.name) for source in world.service.sources},
+    }
+
+
+def _holder(world: World, role: str, last: date | None) -> Status | None:
+    """Who holds a role when the first request after ``last`` is asked."""
+    release = world.holders(world.calendar.end_of(last)).get(role) if last else None
+    if release is None:
+        return None
+    return {
+        "model_version": release["model_version"],
+        "since": release["effective_at"].isoformat(),
+        "trained_on": release["day"].isoformat(),
+    }
+
+
+def verdicts_sql(service: str, first: date, last: date) -> str:
+    """SQL of the verdicts of some days, newest first."""
+    return (
+        f"select day, verdict, reason from {quote(service)}.verdicts "
+        f"where day between {literal(first)} and {literal(last)} order by day desc"
+    )
+
+
+def _verdicts(world: World, last: date | None) -> list[Status]:
+    if last is None:
+        return []
+    query = verdicts_sql(world.name, last - timedelta(days=VERDICT_DAYS - 1), last)
+    return ask([world.service], world.home, query).objects()
+
+
+def _next(world: World) -> Status:
+    from mlops_assets.day_loop import first_closable
+
+    closable = first_closable(world)
+    return {
+        "day": closable.day.isoformat() if closable.day else None,
+        "is_closable": closable.is_closable,
+        "reason": closable.reason,
+    }
+
+
+def _writer(world: World) -> str | None:
+    holder = world.ledger.holder(world.name)
+    return f"{holder['holder']} (process {holder['pid']} on {holder['host']})" if holder else None
+
+
+def _newest(world: World, source: str) -> str | None:
+    lying = deliveries(world.home.landing, source, date.max)
+    return lying[-1].day.isoformat() if lying else None
+
+
+def status_lines(status: Status) -> Iterator[str]:
+    """A status for people."""
+    yield f"{status['service']}"
+    yield f"  closed through  {status['closed_through'] or 'no day yet'} (epoch {status['epoch']})"
+    for role in ("champion", "fallback"):
+        held = status[role]
+        told = f"{held['model_version']} since {held['since']} UTC, trained on {held['trained_on']}" if held else "none"
+        yield f"  {role:<14}  {told}" + ("" if held or role == "fallback" else ": the declared prior answers")
+    frozen = f"frozen since {status['frozen_since']}" if status["frozen_since"] else "not frozen"
+    yield f"  retraining      {frozen}"
+    yield f"  incidents       {len(status['open_incidents'])} open"
+    for row in status["open_incidents"]:
+        yield f"    {row['incident_id']} ({row['tier']}): {row['text']}"
+    yield f"  actions         {len(status['pending_actions'])} pending"
+    for row in status["pending_actions"]:
+        yield f"    {row['decision_id']}"
+    waits = status["next"]
+    yield f"  next            {waits['reason']}"
+    yield f"  written by      {status['writer'] or 'nobody now'}"
+    yield "  newest file     " + ", ".join(f"{name} {day or 'none'}" for name, day in status["sources"].items())
+    yield "  verdicts"
+    for row in status["verdicts"]:
+        yield f"    {row['day']}  {row['verdict']:<12}  {row['reason']}"
