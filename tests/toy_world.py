@@ -231,7 +231,17 @@ def close(world: World, days: Sequence[date], *, block_days: int = 14, acts: boo
     run_days(world, days, acts=acts, by="test", on_day=lambda report: None, block_days=block_days)
 
 
-_OBSERVED = {"closed_at", "recorded_at", "acted_at", "opened_at", "versions", "mlflow_version", "model_sha256", "by", "pid"}
+_OBSERVED = {
+    "closed_at",
+    "recorded_at",
+    "acted_at",
+    "opened_at",
+    "versions",
+    "mlflow_version",
+    "model_sha256",
+    "by",
+    "pid",
+}
 
 
 def ledger_state(world: World) -> dict[str, list[Row]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -19,9 +19,6 @@ import pandas as pd
 from mlops_assets.adapters.engine import frame, quote, rows
 from mlops_assets.errors import ContractError
 from mlops_assets.service.sources import Source
-
-if TYPE_CHECKING:
-    from pandas.api.typing import DataFrameGroupBy
 
 TABLE_LEVEL = ("expect_table_row_count_to_be_between", "expect_column_mean_to_be_between")
 """Expectations about a whole file (``meta.kind: table``) that a suite may hold."""
@@ -43,11 +40,12 @@ class Expectation:
             f"_{self.kwargs['column']}" if "column" in self.kwargs else ""
         )
 
-    def measure(self, days: "DataFrameGroupBy[str, bool]") -> pd.Series:
+    def measure(self, delivered: pd.DataFrame) -> "pd.Series[float]":
         """For a table-level promise: that number, per day."""
-        if self.type == "expect_table_row_count_to_be_between":
-            return days.size()
-        return days[self.kwargs["column"]].mean()
+        column = self.kwargs.get("column", "day")
+        how = "mean" if "column" in self.kwargs else "size"
+        measured: pd.Series[float] = delivered.groupby("day")[column].agg(how)
+        return measured
 
     @property
     def text(self) -> str:
@@ -212,8 +210,7 @@ def _hold_values(
 
 def _daily(suite: list[Expectation], delivered: pd.DataFrame) -> pd.DataFrame:
     """One row per day: what table-level expectations are held against, so that many days cost one run."""
-    days = delivered.groupby("day")
-    measured: dict[str, pd.Series] = {e.measured: e.measure(days) for e in suite if e.is_table_level}
+    measured = {e.measured: e.measure(delivered) for e in suite if e.is_table_level}
     return pd.DataFrame(measured).assign(source_key="file").reset_index(names="day")
 
 
@@ -275,7 +272,7 @@ def validate(suite: list[Expectation], data: pd.DataFrame) -> dict[str, dict[str
     if not suite:
         return {}
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     batch = (
         context.data_sources.add_pandas("arrived")
         .add_dataframe_asset("days")
@@ -287,7 +284,8 @@ def validate(suite: list[Expectation], data: pd.DataFrame) -> dict[str, dict[str
     found = batch.validate(gx.ExpectationSuite(name="contract", expectations=expectations), result_format=form)
     broken: dict[str, dict[str, list[tuple[str, Any]]]] = {}
     for result in found.results:
-        expectation = suite[result.expectation_config.meta["place"]]
+        checked: Any = result.expectation_config
+        expectation = suite[checked.meta["place"]]
         broken[expectation.text] = _failures(expectation, result, data)
     return broken
 
@@ -306,7 +304,7 @@ def _failures(expectation: Expectation, result: Any, data: pd.DataFrame) -> dict
     if result.success:
         return failures
     if "unexpected_index_list" not in result.result:
-        error = next(iter(dict(result.exception_info).values()), {})
+        error: Any = next(iter(dict(result.exception_info).values()), {})
         text = error.get("exception_message") if isinstance(error, dict) else str(error)
         for day in data["day"].unique():
             failures[day].append(("file", f"contract broken: {text}"))
