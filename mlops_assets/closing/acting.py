@@ -146,12 +146,19 @@ def _training_set(world: World, con: duckdb.DuckDBPyConnection, decision: Row) -
 
 
 def _retraining(world: World, con: duckdb.DuckDBPyConnection, snapshot: Snapshot, decision: Row) -> Retraining:
-    champion = world.holders(training_instant(world, decision)).get("champion")
+    champion = _champion_before(world, decision)
     return retrain(
         con, world.service, world.registry, training_table="training", snapshot=snapshot, day=decision["day"],
         decision_id=decision["decision_id"], rival=_rival(world, champion),
         score_rival=_rival_scorer(world, con, champion) if champion else None,
     )  # fmt: skip
+
+
+def _champion_before(world: World, decision: Row) -> Row | None:
+    """Who holds the role at the training instant, leaving out what a killed run of this decision released."""
+    instant = training_instant(world, decision)
+    earlier = [r for r in world.releases() if r["effective_at"] <= instant and r["day"] < decision["day"]]
+    return next((row for row in reversed(earlier) if row["role"] == "champion"), None)
 
 
 def _rival(world: World, champion: Row | None) -> Rival | None:
