@@ -240,7 +240,7 @@ def _model_assets(world: World) -> dg.AssetsDefinition:
     @dg.multi_asset(name=f"{world.name}_train", specs=model_assets(world.service), pool="mlflow_write")
     def carry_out_training(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         """Carry out the decision in tag ``mlops/decision``, or, started by hand, every one that is pending."""
-        from mlops_assets.closing.acting import pending_decisions
+        from mlops_assets.closing.standing import pending_decisions
         from mlops_assets.day_loop import act_on
 
         tagged = context.run.tags.get(DECISION)

@@ -7,19 +7,20 @@ committed, acted on, and the loop goes on (docs/decisions/0003-day-loop.md).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date
 
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Lease
-from mlops_assets.closing.acting import Moment, act, pending_decisions, reconcile
+from mlops_assets.closing.acting import Moment, act, reconcile
 from mlops_assets.closing.block import compute_block
 from mlops_assets.closing.commit import commit_block
 from mlops_assets.closing.features import refresh_features
 from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import known_for
 from mlops_assets.closing.recomputing import recompute_block
+from mlops_assets.closing.standing import pending_decisions, waits_for
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import LedgerError, RangeError
@@ -40,43 +41,6 @@ class DayReport:
     reason: str
     rows: Mapping[str, int]
     decisions: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Closable:
-    """The first unclosed day, whether it may close now, and if not, what it waits for."""
-
-    day: date | None
-    is_closable: bool
-    reason: str
-
-
-def first_closable(world: World) -> Closable:
-    """The first unclosed day, asked at the service's own time (PROTOCOL.md 2)."""
-    day = world.first_unclosed()
-    last = world.service.last_day
-    if last is not None and day > last:
-        return Closable(None, False, f"every day up to {last} is closed")
-    holder = world.ledger.holder(world.name)
-    if holder is not None:
-        return Closable(day, False, f"{holder['holder']} (process {holder['pid']}) is writing '{world.name}'")
-    waits = _waits_for(world, day, world.now())
-    return Closable(day, waits is None, waits or f"{day} may close")
-
-
-def _waits_for(world: World, day: date, now: datetime) -> str | None:
-    """What a day waits for at an instant; None: nothing, it may close."""
-    end = world.calendar.end_of(day)
-    if now < end:
-        return f"{day} ends at {end} UTC"
-    deadline = end + timedelta(hours=world.service.close_after_hours)
-    if now >= deadline:
-        return None
-    for source in world.service.sources:
-        is_there = any((world.home.landing / source.name).glob(f"{day}.*"))
-        if source.expected.covers(day) and not is_there:
-            return f"{day} waits for {source.name}/{day}.* until {deadline} UTC"
-    return None
 
 
 def run_days(
@@ -150,7 +114,7 @@ def _close_block(world: World, lease: Lease, days: list[date], *, acts: bool, by
     now = wall_clock() if acts else world.now()  # a replay waits for nothing that the wall clock has left behind
     closable: list[date] = []
     for day in days:
-        if _waits_for(world, day, now) is not None:
+        if waits_for(world, day, now) is not None:
             break
         closable.append(day)
     if not closable:

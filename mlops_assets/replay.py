@@ -117,7 +117,7 @@ def close_days(world: World, wanted: Plan, progress: Progress, *, on_day: OnDay,
     """
     from mlops_assets.adapters.dagster_home import instance
     from mlops_assets.build import Watcher, build_definitions, replay_run
-    from mlops_assets.day_loop import first_closable
+    from mlops_assets.closing.standing import first_closable
 
     wait()
     for line in recover_all(world):

@@ -49,7 +49,7 @@ def _daily_schedule(world: World, job: Job) -> dg.ScheduleDefinition:
         description="Closes the first closable day; otherwise says what it waits for, and until when.",
     )
     def daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from mlops_assets.day_loop import first_closable
+        from mlops_assets.closing.standing import first_closable
 
         closable = first_closable(world)
         if closable.day is None or not closable.is_closable:
@@ -74,7 +74,7 @@ def _retrain_sensor(world: World, job: Job) -> dg.SensorDefinition:
         description="Launches the training that a day decided on, once; again only if the run failed.",
     )
     def retrain_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        from mlops_assets.closing.acting import pending_decisions
+        from mlops_assets.closing.standing import pending_decisions
 
         if writer := _writer(world):
             return dg.SkipReason(writer)
@@ -105,7 +105,7 @@ def _alert_sensor(world: World) -> dg.SensorDefinition:
         description="Tells people about new incidents, in the tick itself; at least once, with the decision's id.",
     )
     def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        from mlops_assets.closing.acting import pending_decisions
+        from mlops_assets.closing.standing import pending_decisions
         from mlops_assets.day_loop import act_on
 
         if writer := _writer(world):

@@ -7,6 +7,7 @@ from typing import Any
 from mlops_assets.adapters.engine import literal, quote
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.adapters.people_sql import ask
+from mlops_assets.closing.standing import first_closable, pending_decisions, standing_before
 from mlops_assets.closing.world import World
 
 Status = dict[str, Any]
@@ -18,9 +19,6 @@ def status_of(world: World, as_of: date | None = None) -> Status:
 
     The ledger answers for ``as_of``; who writes, what waits and which files lie there are of this moment.
     """
-    from mlops_assets.closing.acting import pending_decisions
-    from mlops_assets.closing.judging import standing_before
-
     closed = [day for day in world.ledger.closings(world.name) if as_of is None or day <= as_of]
     last = max(closed, default=None)
     standing = standing_before(world, last + timedelta(days=1)) if last else None
@@ -80,8 +78,6 @@ def _verdicts(world: World, last: date | None) -> list[Status]:
 
 
 def _next(world: World) -> Status:
-    from mlops_assets.day_loop import first_closable
-
     closable = first_closable(world)
     return {
         "day": closable.day.isoformat() if closable.day else None,

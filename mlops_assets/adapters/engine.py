@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
-import pyarrow as pa
 
 from mlops_assets.adapters.calendar import Calendar, days_between
+
+if TYPE_CHECKING:  # a second's work, and questions to the tables need neither
+    import pandas as pd
+    import pyarrow as pa
 
 MEMORY_LIMIT = os.environ.get("MLOPS_DUCKDB_MEMORY", "1GB")
 
@@ -48,7 +50,7 @@ def rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = (
     return result
 
 
-def frame(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+def frame(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> "pd.DataFrame":
     """A query as a data frame."""
     return con.execute(sql, list(parameters)).df()
 
@@ -83,6 +85,8 @@ def literal(value: str | date | datetime) -> str:
 
 def register_days(con: duckdb.DuckDBPyConnection, calendar: Calendar, first: date, last: date) -> None:
     """Put ``days(day, start_at, end_at)`` into the engine, with 60 days of margin on both sides."""
+    import pandas as pd
+
     margin = timedelta(days=60)
     listed = list(days_between(first - margin, last + margin))
     days_frame = pd.DataFrame(
@@ -120,9 +124,9 @@ def given_sql(name: str, *, has_day: bool) -> str:
     return f"select *{' replace (day::date as day)' if has_day else ''} from {quote(name)}"
 
 
-def put(con: duckdb.DuckDBPyConnection, name: str, data: pd.DataFrame | pa.Table) -> None:
+def put(con: duckdb.DuckDBPyConnection, name: str, data: "pd.DataFrame | pa.Table") -> None:
     """Keep a data frame or an Arrow table as a temp table."""
-    has_day = "day" in (data.columns if isinstance(data, pd.DataFrame) else data.column_names)
+    has_day = "day" in (data.column_names if hasattr(data, "column_names") else data.columns)
     con.register("given", data)
     run(con, copy_sql(name, given_sql("given", has_day=has_day)))
     con.unregister("given")

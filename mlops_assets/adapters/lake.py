@@ -10,14 +10,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from mlops_assets.adapters.engine import literal, quote, run
 from mlops_assets.tables import Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COMMIT_ATTEMPTS = 6
 
@@ -69,13 +72,16 @@ class Lake:
         return {table: DeltaTable(str(self.path(table))).version() for table in self.tables()}
 
     def files(self, table: str, version: int | None, first: date | None, last: date | None) -> list[str]:
-        """Data files of one pinned version for the days from first to last (both included)."""
+        """Data files of one pinned version for the days from first to last (both included).
+
+        The addresses that delta-rs gives are escaped: a home with a space in its name would not be found.
+        """
         if version is None:
             return []
         uris = DeltaTable(str(self.path(table)), version=version).file_uris()
-        dated = ((uri.rpartition("/day=")[2].partition("/")[0], uri) for uri in uris)
         low, high = (first or date.min).isoformat(), (last or date.max).isoformat()
-        return sorted(uri for day, uri in dated if low <= day <= high)
+        dated = sorted(uri.rpartition("/day=")[2] for uri in uris)
+        return [f"{self.path(table)}/day={file}" for file in dated if low <= file.partition("/")[0] <= high]
 
     def view(
         self,
@@ -98,7 +104,7 @@ class Lake:
         self,
         table: str,
         days: Collection[date],
-        rows: pa.Table,
+        rows: "pa.Table",
         metadata: Mapping[str, str],
         *,
         is_open: bool = False,

@@ -1,42 +1,47 @@
 """The landing zone: where other people put files, one per source and arrival day."""
 
+import csv
+import gzip
 import hashlib
-from dataclasses import dataclass
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlops_assets.adapters.engine import literal, quote, run
-from mlops_assets.errors import ContractError
 from mlops_assets.service.sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".jsonl")
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One file as it lies there now."""
+    """One file as it lies there now; ``beside``: a second file that claims the same day, so that neither is read."""
 
     source: str
     day: date
     path: Path
     bytes: int
     modified_ns: int
+    beside: Path | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 of the bytes."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        both = self.path.read_bytes() + (self.beside.read_bytes() if self.beside else b"")
+        return hashlib.sha256(both).hexdigest()
 
 
 def deliveries(landing: Path, source: str, last: date) -> list[Delivery]:
-    """Every file of a source up to an arrival day, oldest first; files with other names are not ours.
-
-    Raises:
-        ContractError: two files of different kinds claim the same day.
-    """
+    """Every file of a source up to an arrival day, oldest first; files with other names are not ours."""
     folder = landing / source
     found: dict[date, Delivery] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -47,39 +52,43 @@ def deliveries(landing: Path, source: str, last: date) -> list[Delivery]:
             day = date.fromisoformat(stem)
         except ValueError:
             continue
-        if day in found:
-            raise ContractError(
-                f"source '{source}', day {day}: both {found[day].path.name} and {path.name} lie in {folder}. "
-                "Keep one of them."
-            )
         stat = path.stat()
-        found[day] = Delivery(source, day, path, stat.st_size, stat.st_mtime_ns)
+        if first := found.get(day):
+            newest = max(first.modified_ns, stat.st_mtime_ns)
+            found[day] = replace(first, bytes=first.bytes + stat.st_size, modified_ns=newest, beside=path)
+        else:
+            found[day] = Delivery(source, day, path, stat.st_size, stat.st_mtime_ns)
     return [found[day] for day in sorted(found) if day <= last]
 
 
-def _columns_sql(source: Source) -> str:
-    return "{" + ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in source.columns.items()) + "}"
+def _columns_sql(source: Source, names: Sequence[str]) -> str:
+    """The type of each column of a file; one that is not declared is read as text, and left."""
+    return "{" + ", ".join(f"{literal(name)}: {literal(source.columns.get(name, 'VARCHAR'))}" for name in names) + "}"
 
 
-def read_delivery_sql(source: Source, delivery: Delivery) -> str:
-    """SQL that reads one file with the declared types; a value of another type is an error, never a null."""
+def read_delivery_sql(source: Source, delivery: Delivery, header: Sequence[str]) -> str:
+    """SQL that reads one file with the declared types; a value of another type is an error, never a null.
+
+    ``header``: the columns as they stand in a CSV file, which DuckDB takes by place and not by name.
+    """
     path = literal(str(delivery.path))
     if delivery.path.suffix == ".parquet":
         return f"select * from read_parquet({path})"
     if delivery.path.suffix == ".jsonl":
-        return f"select * from read_json({path}, format = 'newline_delimited', columns = {_columns_sql(source)})"
+        columns = _columns_sql(source, list(source.columns))
+        return f"select * from read_json({path}, format = 'newline_delimited', columns = {columns})"
     return (
         f"select * from read_csv({path}, header = true, auto_detect = false, delim = ',', quote = '\"', "
-        f"escape = '\"', nullstr = '', columns = {_columns_sql(source)}, strict_mode = true)"
+        f"escape = '\"', nullstr = '', columns = {_columns_sql(source, header)}, strict_mode = true)"
     )
 
 
-def insert_delivery_sql(source: Source, delivery: Delivery, into: str) -> str:
+def insert_delivery_sql(source: Source, delivery: Delivery, into: str, header: Sequence[str]) -> str:
     """SQL that adds the rows of one file, with the declared columns and types, under its arrival day."""
     listed = ", ".join(f"{quote(name)}::{kind} as {quote(name)}" for name, kind in source.columns.items())
     return (
         f"insert into {quote(into)} by name select {literal(delivery.day)} as day, {listed} "
-        f"from ({read_delivery_sql(source, delivery)})"
+        f"from ({read_delivery_sql(source, delivery, header)})"
     )
 
 
@@ -99,27 +108,60 @@ def create_arrived_sql(source: Source, into: str) -> str:
     return f"create or replace temp table {quote(into)} (day DATE, {columns})"
 
 
-def _parquet_fault(source: Source, delivery: Delivery) -> str | None:
-    """Why a Parquet file cannot be read as declared, or None."""
+def _parquet_types(source: Source, delivery: Delivery) -> "tuple[pa.DataType, ...] | str":
+    """The stored types of the declared columns of a Parquet file, or why it cannot be read as declared."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         schema = pq.read_schema(delivery.path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         return f"the file cannot be read as Parquet ({str(error).splitlines()[0][:120]}). Deliver it again, whole."
-    missing = [name for name in source.columns if name not in schema.names]
-    added = [name for name in schema.names if name not in source.columns]
-    if missing:
-        hint = f" The file has {', '.join(repr(n) for n in added)} instead: was it renamed?" if added else ""
-        return f"column '{missing[0]}' is missing.{hint} Deliver the file with the declared columns."
+    if fault := _column_fault(source, schema.names):
+        return fault
     for name, kind in source.columns.items():
         found = schema.field(name).type
         if not _fits(found, kind):
             return f"column '{name}' is {found}, declared {kind}. Deliver it with the declared type."
-    return None
+    return tuple(schema.field(name).type for name in source.columns)
 
 
-def _fits(found: pa.DataType, declared: str) -> bool:
+def _column_fault(source: Source, found: Sequence[str]) -> str | None:
+    """What is wrong with the names of the columns of a file, or None; columns beside the declared ones are left."""
+    missing = [name for name in source.columns if name not in found]
+    added = [name for name in found if name not in source.columns]
+    if not missing:
+        return None
+    hint = f" The file has {', '.join(repr(n) for n in added)} instead: was it renamed?" if added else ""
+    return f"column '{missing[0]}' is missing.{hint} Deliver the file with the declared columns."
+
+
+def _text_columns(delivery: Delivery) -> list[str]:
+    """Names of the columns of a text file, in their order; none if the file is empty.
+
+    DuckDB takes the columns of a CSV file by place, reads a JSON key that is not there as null, and passes over a
+    line that was cut off: a renamed column or half a file would go unnoticed.
+
+    Raises:
+        ValueError: a line that is not JSON.
+    """
+    is_packed = delivery.path.suffix == ".gz"
+    with gzip.open(delivery.path, "rt") if is_packed else delivery.path.open(newline="") as lines:
+        if delivery.path.suffix != ".jsonl":
+            return next(csv.reader(lines), [])
+        names: dict[str, None] = {}
+        for number, line in enumerate(lines, 1):
+            try:
+                names |= dict.fromkeys(json.loads(line) if line.strip() else ())
+            except (ValueError, TypeError):
+                raise ValueError(f"line {number} is not a JSON object: was the file cut off?") from None
+        return list(names)
+
+
+def _fits(found: "pa.DataType", declared: str) -> bool:
     """Whether every value of a stored type can be read as the declared one without loss or guessing."""
-    types = pa.types
+    from pyarrow import types
+
     if types.is_null(found):
         return True
     match declared.upper():
@@ -145,24 +187,49 @@ def read_deliveries(
     """Read files into temp table ``into`` (day + declared columns); returns day -> why a file is unusable.
 
     A structural fault (unreadable, a column missing or of another type) concerns one file; the others go on.
+    Parquet files are read together only if their types are the same: DuckDB would cast to those of the first.
     """
     run(con, create_arrived_sql(source, into))
-    parquet = [delivery for delivery in arrived if delivery.path.suffix == ".parquet"]
-    checked = {delivery.day: _parquet_fault(source, delivery) for delivery in parquet}
-    faults = {day: fault for day, fault in checked.items() if fault}
-    sound = [delivery for delivery in parquet if delivery.day not in faults]
-    alone = [delivery for delivery in arrived if delivery.path.suffix != ".parquet"]
-    if sound:
+    faults: dict[date, str] = {}
+    alike: dict[tuple[pa.DataType, ...], list[Delivery]] = defaultdict(list)
+    alone: list[Delivery] = []
+    for delivery in arrived:
+        if delivery.beside:
+            names = f"{delivery.path.name} and {delivery.beside.name}"
+            faults[delivery.day] = f"both {names} lie in {delivery.path.parent}. Keep one of them."
+        elif delivery.path.suffix != ".parquet":
+            alone.append(delivery)
+        elif isinstance(types := _parquet_types(source, delivery), str):
+            faults[delivery.day] = types
+        else:
+            alike[types].append(delivery)
+    for group in alike.values():
         try:
-            run(con, insert_parquet_files_sql(source, sound, into))
+            run(con, insert_parquet_files_sql(source, group, into))
         except duckdb.Error:
-            alone += sound
+            alone += group
     for delivery in alone:
-        try:
-            run(con, insert_delivery_sql(source, delivery, into))
-        except duckdb.Error as error:
-            faults[delivery.day] = f"{_readable(error)} Deliver the file with the declared columns and types."
+        if fault := _read_alone(con, source, delivery, into):
+            faults[delivery.day] = fault
     return faults
+
+
+def _read_alone(con: duckdb.DuckDBPyConnection, source: Source, delivery: Delivery, into: str) -> str | None:
+    """Read one file; returns why it is unusable."""
+    header: list[str] = []
+    try:
+        if delivery.path.suffix != ".parquet":
+            header = _text_columns(delivery)
+            if not header:
+                return None
+            if fault := _column_fault(source, header):
+                return fault
+        run(con, insert_delivery_sql(source, delivery, into, header))
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
+        return f"the file cannot be read ({error}). Deliver it again, whole."
+    except duckdb.Error as error:
+        return f"{_readable(error)} Deliver the file with the declared columns and types."
+    return None
 
 
 def _readable(error: duckdb.Error) -> str:

@@ -279,7 +279,7 @@ class Ledger:
         """One transaction; with a lease, it is refused if somebody else took the lease meanwhile."""
         with self.engine.begin() as con:
             if lease is not None:
-                held = con.execute(sa.select(_leases.c.number).where(_leases.c.service == lease.service)).scalar()
+                held = con.execute(_lease_sql(lease.service)).mappings().one()["number"]
                 if held != lease.number:
                     raise LedgerError(
                         f"service '{lease.service}': lease {lease.number} was taken over (now {held}); "
@@ -314,11 +314,11 @@ class Ledger:
     def _take(self, service: str, holder: str) -> Lease:
         now = wall_clock()
         mine = {"holder": holder, "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": now}
+        dialect: Any = sqlite if self.engine.dialect.name == "sqlite" else postgresql
+        nobody = {"service": service, "number": 0, "heartbeat": None}
         with self.engine.begin() as con:
-            row = con.execute(sa.select(_leases).where(_leases.c.service == service)).mappings().first()
-            if row is None:
-                con.execute(_leases.insert().values(service=service, number=1, **mine))
-                return Lease(service, 1, holder)
+            con.execute(dialect.insert(_leases).values(**nobody).on_conflict_do_nothing())
+            row = con.execute(_lease_sql(service)).mappings().one()
             if _is_alive(row):
                 raise LeaseHeldError(
                     f"service '{service}' is being written by {row['holder']} (process {row['pid']} on "
@@ -337,6 +337,11 @@ class Ledger:
         mine = (_leases.c.service == lease.service) & (_leases.c.number == lease.number)
         with self.engine.begin() as con:
             con.execute(_leases.update().where(mine).values(heartbeat=at))
+
+
+def _lease_sql(service: str) -> sa.Select[Any]:
+    """The lease of a service, locked until the transaction ends: on Postgres two would otherwise take it at once."""
+    return sa.select(_leases).where(_leases.c.service == service).with_for_update()
 
 
 def _is_alive(row: Any) -> bool:

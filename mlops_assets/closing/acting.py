@@ -40,20 +40,6 @@ class Moment:
     now: datetime
 
 
-def pending_decisions(world: World) -> list[Row]:
-    """Decisions that no *done* action answers, oldest first, each with the number of the next attempt."""
-    actions = world.ledger.effective("actions", world.name)
-    done = {row["decision_id"] for row in actions if row["state"] == "done"}
-    tried: dict[str, int] = {}
-    for row in actions:
-        if row["state"] == "intended":
-            tried[row["decision_id"]] = max(tried.get(row["decision_id"], 0), row["attempt"])
-    decisions = world.ledger.effective("decisions", world.name)
-    return [
-        {**row, "attempt": tried.get(row["decision_id"], 0) + 1} for row in decisions if row["decision_id"] not in done
-    ]
-
-
 def act(world: World, decision: Row, moment: Moment) -> str:
     """Carry one decision out; returns one line that says what was done."""
     _record(world, decision, "intended", moment, "")

@@ -192,6 +192,21 @@ def requests_sql(columns: Sequence[str], version: str, shift: Shift) -> str:
     """
 
 
+def prior_requests_sql(version: str, shift: Shift) -> str:
+    """SQL of the requests of one stretch of time: the prior reads no features, so any version's rows name them.
+
+    The declared version's if the day has it; a day that closed under an older declaration keeps that one.
+    """
+    return f"""
+        select day, request_id, predicted_at, context, feature_version from features
+        where filled_on is null and day in (select day from block_days)
+          and predicted_at >= {literal(shift.start_at)} and predicted_at < {literal(shift.end_at)}
+        qualify row_number() over (
+            partition by request_id order by feature_version = {literal(version)} desc, feature_version) = 1
+        order by request_id
+    """
+
+
 def _score(world: World, block: Block) -> None:
     """Every role holder scores every request; the champion's answer is served, before there is one the prior's."""
     for shift in shifts(world, block.days):
@@ -206,14 +221,15 @@ def _score(world: World, block: Block) -> None:
 
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:
     """One holder's scores of one stretch of time, 9 decimals, with the time a row took."""
-    version = row["feature_version"] if row else world.service.feature_set.version
-    features = world.feature_set(version)
-    requests = frame(block.con, requests_sql(features.names if row else (), version, shift))
-    started = perf_counter()
     if row is None:
+        requests = frame(block.con, prior_requests_sql(world.service.feature_set.version, shift))
+        started = perf_counter()
         scores = np.full(len(requests), round(world.service.model.prior, 9))
     else:
-        scores = score_with(world, row, requests, features.names)
+        names = world.feature_set(row["feature_version"]).names
+        requests = frame(block.con, requests_sql(names, row["feature_version"], shift))
+        started = perf_counter()
+        scores = score_with(world, row, requests, names)
     elapsed_ms = (perf_counter() - started) * 1000 / max(len(requests), 1)
     found = requests[["day", "request_id", "predicted_at", "context", "feature_version"]].copy()
     found["model_version"] = row["model_version"] if row else PRIOR

@@ -68,9 +68,16 @@ def ensure_features(world: World, days: Sequence[date], by: str) -> list[date]:
 
 
 def refresh_features(world: World, days: Sequence[date], known: list[KnownGeneration]) -> list[date]:
-    """``ensure_features`` for a caller that holds the lease and knows which generations are known."""
-    versions = needed_versions(world, days)
-    stale = _stale_days(world, days, known, versions)
+    """``ensure_features`` for a caller that holds the lease and knows which generations are known.
+
+    Those of closed days stay: a newer version is filled backwards beside them, when a training needs it.
+    """
+    first_unclosed = world.first_unclosed()
+    unclosed = [day for day in days if day >= first_unclosed]
+    if not unclosed:
+        return []
+    versions = needed_versions(world, unclosed)
+    stale = _stale_days(world, unclosed, known, versions)
     for segment in segments(known, stale) if stale else ():
         _compute_segment(world, segment, known, versions)
     return stale

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import duckdb
@@ -12,6 +11,7 @@ from mlops_assets.adapters.engine import literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import DRIFT_DAYS, PRIOR, Block
 from mlops_assets.closing.commit import DayJudgement
+from mlops_assets.closing.standing import Standing, apply_input, inputs, standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind
 from mlops_assets.monitoring_loop.actions import decide, is_cadence_day
@@ -20,47 +20,6 @@ from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
 from mlops_assets.service.features import RequestView, View
 from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
-
-
-@dataclass
-class Standing:
-    """What is open or frozen at the end of a day; a view over the ledger's events, carried through a block."""
-
-    frozen_since: date | None = None
-    open_causes: dict[str, str] = field(default_factory=dict)
-
-
-def standing_before(world: World, day: date) -> Standing:
-    """What was frozen and open when ``day`` began; people's words count from their effective day on."""
-    standing = Standing()
-    decided = [row for row in world.ledger.effective("decisions", world.name) if row["day"] < day]
-    for row in decided:
-        if row["kind"] == Kind.FREEZE.value:
-            standing.frozen_since = row["day"]
-    for row in world.ledger.effective("incidents", world.name):
-        if row["day"] < day and row["event"] == "opened":
-            standing.open_causes[row["cause"]] = row["incident_id"]
-    for row in _inputs(world):
-        if row["effective_day"] < day:
-            apply_input(standing, row)
-    return standing
-
-
-def _inputs(world: World) -> list[Row]:
-    """What people said, oldest effective day first."""
-    said = world.ledger.rows("inputs", world.name)
-    return sorted(said, key=lambda row: (row["effective_day"], row["recorded_at"]))
-
-
-def apply_input(standing: Standing, row: Row) -> None:
-    """One person's word: a freeze, an unfreeze, or the closing of an incident."""
-    day = row["effective_day"]
-    if row["kind"] == "freeze":
-        standing.frozen_since = day
-    elif row["kind"] == "unfreeze" and (standing.frozen_since is None or standing.frozen_since <= day):
-        standing.frozen_since = None
-    elif row["kind"] == "close":
-        standing.open_causes = {c: i for c, i in standing.open_causes.items() if i != row["subject"]}
 
 
 def all_profiles_sql(before: date) -> str:
@@ -116,7 +75,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     epochs = {day: row["epoch"] for day, row in world.ledger.closings(world.name).items()}
     judged: list[DayJudgement] = []
     for day in block.days:
-        for row in _inputs(world):
+        for row in inputs(world):
             if row["effective_day"] == day:
                 apply_input(standing, row)
         findings = by_day.get(day, drift.iloc[:0])

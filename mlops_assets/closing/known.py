@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.service.sources import Source
@@ -119,13 +120,23 @@ class SourceState:
 def source_states(
     world: World, known: Sequence[KnownGeneration], days: Sequence[date]
 ) -> dict[date, list[SourceState]]:
-    """What each source gave each day, from the file that feeds it."""
-    newest = newest_deliveries(world)
+    """What each source gave each day, from the file that feeds it; of a closed day, as it was known at its closing."""
+    closings = world.ledger.closings(world.name)
+    looked_at = sorted(world.ledger.rows("deliveries", SHARED), key=lambda row: row["delivery"])
+    reasons = {_generation(row): row["reason"] for row in looked_at if row["outcome"] == "accepted"}
+    rejected = [row for row in looked_at if row["outcome"] == "rejected"]
     found = {}
     for day in days:
-        usable = {(k.source, k.arrival_day) for k in known if k.visible_from <= day}
-        found[day] = [_source_state(source, day, usable, newest) for source in world.service.sources]
+        usable = {(k.source, k.arrival_day): reasons[(k.source, k.arrival_day, k.generation)]
+                  for k in sorted(known) if k.visible_from <= day}  # fmt: skip
+        refused = {(row["source"], row["arrival_day"]): row["reason"] for row in rejected
+                   if day not in closings or row["recorded_at"] <= closings[day]["closed_at"]}  # fmt: skip
+        found[day] = [_source_state(source, day, usable, refused) for source in world.service.sources]
     return found
+
+
+def _generation(delivery: Mapping[str, Any]) -> tuple[str, date, int]:
+    return delivery["source"], delivery["arrival_day"], delivery["generation"]
 
 
 def blocked_days(world: World, states: Mapping[date, Sequence[SourceState]]) -> dict[date, str]:
@@ -148,19 +159,15 @@ def newest_deliveries(world: World) -> dict[tuple[str, date], Mapping[str, objec
 
 
 def _source_state(
-    source: Source,
-    day: date,
-    usable: set[tuple[str, date]],
-    newest: Mapping[tuple[str, date], Mapping[str, object]],
+    source: Source, day: date, usable: Mapping[tuple[str, date], str], refused: Mapping[tuple[str, date], str]
 ) -> SourceState:
     arrival = day if source.feeds == "same_day" else day - timedelta(days=1)
-    delivery = newest.get((source.name, arrival))
-    if (source.name, arrival) in usable:
-        left_out = str(delivery["reason"]) if delivery and delivery["outcome"] == "accepted" else ""
-        return SourceState(source.name, arrival, "quarantined" if left_out else "delivered", left_out)
+    file = (source.name, arrival)
+    if file in usable:
+        return SourceState(source.name, arrival, "quarantined" if usable[file] else "delivered", usable[file])
     if not source.expected.covers(arrival):
         return SourceState(source.name, arrival, "not_expected", "")
-    if delivery is not None and delivery["outcome"] == "rejected":
-        return SourceState(source.name, arrival, "rejected", str(delivery["reason"]), blocks=True)
+    if file in refused:
+        return SourceState(source.name, arrival, "rejected", refused[file], blocks=True)
     reason = f"source '{source.name}', day {arrival}: no file was there when the day closed"
     return SourceState(source.name, arrival, "missing", reason, blocks=source.on_missing_day == "block")

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from datetime import date
 
 from mlops_assets.adapters.calendar import wall_clock
-from mlops_assets.adapters.engine import literal, open_engine, rows
+from mlops_assets.adapters.engine import copy_sql, literal, open_engine, rows, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, compute_block
 from mlops_assets.closing.commit import LOOP_TABLES
-from mlops_assets.closing.features import generation_rows, ordered_sql, refresh_features
+from mlops_assets.closing.features import generation_rows, ordered_sql
 from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import recorded
 from mlops_assets.closing.world import World, arrow
+from mlops_assets.monitoring_loop.profiles import profile_features
 from mlops_assets.tables import BY_NAME, FACTS
 
 DERIVED = ("profiles", "quality", "drift", "verdicts")
@@ -36,9 +37,9 @@ class Recomputed:
 def recompute_block(world: World, days: list[date]) -> list[Recomputed]:
     """Compute closed, consecutive days again under what their closings list; the caller holds the lease."""
     known = [generation for generation in recorded(world) if generation.listed_on <= max(days)]
-    refresh_features(world, days, known)
     with open_engine() as con:
         block = compute_block(world, con, days, known)
+        _profile_features_again(world, block)
         judged = judge_block(world, block, stops=False)
         before = _recorded_generations(world, block)
         now = {
@@ -47,10 +48,11 @@ def recompute_block(world: World, days: list[date]) -> list[Recomputed]:
             if name != "outcomes"
             for row in generation_rows(world, con, name, days, block.inputs)
         }
-        changed = {key for key, row in now.items() if row["fingerprint"] != before[key]["fingerprint"]}
+        lying = {key: row["fingerprint"] for key, row in before.items()} | _lying_fingerprints(world, block)
+        changed = {key for key, row in now.items() if {lying[key], before[key]["fingerprint"]} != {row["fingerprint"]}}
         _rewrite(world, block, before, now, changed)
         decided = {row["decision_id"]: row for row in world.ledger.effective("decisions", world.name)}
-        divergences = [_divergence(world, *key, before[key], now[key]) for key in sorted(changed)]
+        divergences = [_divergence(world, *key, lying[key], now[key]["fingerprint"]) for key in sorted(changed)]
         would = {row["decision_id"]: row for judgement in judged for row in judgement.decisions}
         divergences += _decision_divergences(world, days, decided, would)
         with world.ledger.transaction() as transaction:
@@ -63,6 +65,35 @@ def recompute_block(world: World, days: list[date]) -> list[Recomputed]:
         )
         for j in judged
     ]  # fmt: skip
+
+
+def used_features_sql() -> str:
+    """SQL of the features that were computed on their own day, not filled backwards."""
+    return "select * from features where filled_on is null"
+
+
+def distinct_versions_sql() -> str:
+    """SQL of the feature versions that the block's days were computed with."""
+    return "select distinct feature_version from used_features order by feature_version"
+
+
+def drop_feature_profiles_sql() -> str:
+    """SQL that leaves the score profiles alone."""
+    return "delete from profiles where column_name <> 'score'"
+
+
+def _profile_features_again(world: World, block: Block) -> None:
+    """Feature profiles from the stored features, in place of the stored profiles."""
+    con = block.con
+    run(con, copy_sql("used_features", used_features_sql()))
+    run(con, drop_feature_profiles_sql())
+    for (version,) in rows(con, distinct_versions_sql()):
+        features = world.feature_set(version)
+        numeric = [name for name in features.names if name not in features.categorical]
+        profile_features(
+            con, features="used_features", feature_version=version, numeric=numeric,
+            categorical=features.categorical, days=block.days, into="profiles",
+        )  # fmt: skip
 
 
 def generations_sql() -> str:
@@ -114,11 +145,23 @@ def _rewrite(
         world.lake.replace_days("generations", touched, arrow(kept, BY_NAME["generations"].columns), metadata)
 
 
-def _divergence(world: World, name: str, day: date, before: Row, now: Row) -> Row:
+def _lying_fingerprints(world: World, block: Block) -> dict[tuple[str, date], str]:
+    """What the derived tables hold, whatever ``generations`` says: somebody may have changed them."""
+    found = {}
+    for name in DERIVED:
+        world.lake.view(
+            block.con, name, BY_NAME[name].columns, name="lying", first=min(block.days), last=max(block.days)
+        )
+        for row in generation_rows(world, block.con, name, block.days, block.inputs, relation="lying"):
+            found[(name, row["day"])] = row["fingerprint"]
+    return found
+
+
+def _divergence(world: World, name: str, day: date, before: str, now: str) -> Row:
     what = "a fact would differ; it was not rewritten" if name in FACTS else "a derived value differs; it was rewritten"
     return {
         "service": world.name, "epoch": world.ledger.epoch(world.name), "day": day, "table_name": name,
-        "recorded": before["fingerprint"], "would_be": now["fingerprint"], "reason": what, "recorded_at": wall_clock(),
+        "recorded": before, "would_be": now, "reason": what, "recorded_at": wall_clock(),
     }  # fmt: skip
 
 

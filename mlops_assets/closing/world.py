@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from mlops_assets.adapters.calendar import Calendar, demo_now, wall_clock
 from mlops_assets.adapters.home import Home
 from mlops_assets.adapters.lake import Lake
 from mlops_assets.adapters.ledger import Ledger, Row
-from mlops_assets.adapters.registry import Registry
 from mlops_assets.service.features import FeatureSet
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Source
 from mlops_assets.tables import SOURCE_COLUMNS, Column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_assets.adapters.registry import Registry
 
 SHARED = "sources"
 """Schema, and lease, of what services share: source tables, contracts, quarantine."""
@@ -55,8 +58,10 @@ class World:
         return Lake(self.home.tables, SHARED)
 
     @cached_property
-    def registry(self) -> Registry:
+    def registry(self) -> "Registry":
         """The service's models in MLflow."""
+        from mlops_assets.adapters.registry import Registry
+
         registry = Registry(self.home.mlflow_uri, self.home.artifacts)
         registry.prepare(self.name, self.registered_name)
         return registry
@@ -114,8 +119,10 @@ def source_columns(source: Source) -> tuple[Column, ...]:
     return SOURCE_COLUMNS + tuple(Column(name, kind, "as delivered") for name, kind in source.columns.items())
 
 
-def arrow(rows: Sequence[Mapping[str, object]], columns: tuple[Column, ...]) -> pa.Table:
+def arrow(rows: Sequence[Mapping[str, object]], columns: tuple[Column, ...]) -> "pa.Table":
     """Rows as an Arrow table of the declared shape; what a row lacks is null."""
+    import pyarrow as pa
+
     kinds = {
         "DATE": pa.date32(), "VARCHAR": pa.string(), "INTEGER": pa.int32(), "BIGINT": pa.int64(),
         "BOOLEAN": pa.bool_(), "DOUBLE": pa.float64(), "TIMESTAMP": pa.timestamp("us"),

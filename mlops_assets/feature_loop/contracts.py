@@ -234,9 +234,10 @@ def _judge_failures(
 def _value_fault(expectation: Expectation, failures: list[tuple[str, Any]], n: int) -> str | None:
     if not failures:
         return None
-    where = f"column '{expectation.kwargs['column']}'" if "column" in expectation.kwargs else "the file"
+    where = f"column '{expectation.kwargs['column']}': " if "column" in expectation.kwargs else ""
     seen = ", ".join(dict.fromkeys(str(value) for _key, value in failures[:3]))
-    return f"{where}: {len(failures)} of {n} rows break '{expectation.text}' (seen: {seen}). Correct and deliver again."
+    who = "the file breaks" if expectation.is_table_level else f"{len(failures)} of {n} rows break"
+    return f"{where}{who} '{expectation.text}' (seen: {seen}). Correct and deliver again."
 
 
 def _result(

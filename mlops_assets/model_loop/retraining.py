@@ -149,12 +149,13 @@ def retrain(
         RegistryError: a fitted model cannot be stored, or a stored one has changed.
     """
     work = _Work(service, registry, snapshot, day, decision_id)
-    judged_on, why_not = _judged_rows(con, work, training_table, rival)
+    rows = read_training_rows(con, training_table)
+    judged_on, why_not = _judged_rows(rows, work, rival)
     comparisons: list[Comparison] = []
     if why_not:
         verdict = GateVerdict("INCONCLUSIVE", (why_not,), {"n": len(judged_on), "days": 0})
     else:
-        comparisons = _compared(con, work, training_table, judged_on, score_rival if rival else None)
+        comparisons = _compared(rows, work, judged_on, score_rival if rival else None)
         primary = next(c for c in comparisons if c.metric == service.model.primary_metric and c.slice == "all")
         verdict = judge(
             primary,
@@ -168,7 +169,6 @@ def retrain(
         registry.record(candidate)
     champion = fallback = None
     if verdict.verdict == "PASS":
-        rows = read_training_rows(con, training_table)
         champion = _released(work, "champion", service.model.champion, rows, verdict, judged)
         fallback = _released(work, "fallback", service.model.fallback, rows, verdict, judged)
     against = rival.model_version if rival else PRIOR
@@ -182,11 +182,9 @@ def retrain(
     )
 
 
-def _judged_rows(
-    con: duckdb.DuckDBPyConnection, work: _Work, table: str, rival: Rival | None
-) -> tuple[pd.DataFrame, str | None]:
+def _judged_rows(rows: pd.DataFrame, work: _Work, rival: Rival | None) -> tuple[pd.DataFrame, str | None]:
     """Rows to judge on, and why nothing can be judged, if so."""
-    judged = read_training_rows(con, table, (JUDGED,))
+    judged = rows[rows["part"] == JUDGED]
     if rival is not None and rival.fitted_until is not None:
         judged = judged[judged["prediction_day"] > pd.Timestamp(rival.fitted_until)]
     least = work.service.model.gate.min_labels
@@ -198,19 +196,19 @@ def _judged_rows(
     if len(judged) < least:
         seen = f", the days that {rival.model_version} learned from left out" if rival else ""
         return judged, f"{len(judged)} judged labels{seen}, below min_labels={least}"
-    outcomes = read_training_rows(con, table, (FIT,))["value"]
+    outcomes = rows.loc[rows["part"] == FIT, "value"]
     if outcomes.nunique() < 2:
         return judged, f"only one outcome among the {len(outcomes)} labels to learn from"
     return judged, None
 
 
 def _compared(
-    con: duckdb.DuckDBPyConnection, work: _Work, table: str, judged: pd.DataFrame, score_rival: ScoreRival | None
+    rows: pd.DataFrame, work: _Work, judged: pd.DataFrame, score_rival: ScoreRival | None
 ) -> list[Comparison]:
     """Fit the candidate and compare it with the rival (None: the prior) on the judged rows."""
     features = work.service.feature_set
-    rows = read_training_rows(con, table, (FIT,))
-    model = fit_tier(work.service.model.champion, rows, features.names, features.categorical)
+    learned = rows[rows["part"] == FIT]
+    model = fit_tier(work.service.model.champion, learned, features.names, features.categorical)
     prior = np.full(len(judged), work.service.model.prior)
     scored = pd.DataFrame(
         {

@@ -139,7 +139,6 @@ def training_set_sql(
                     when prediction_day > (select max(prediction_day) from judged) then '{REFIT}'
                     else '{FIT}' end as part{named}
         from mature
-        order by request_id
     """
 
 

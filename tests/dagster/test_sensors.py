@@ -14,7 +14,7 @@ from mlops_assets import MLService, ModelTier
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.dagster_home import instance as open_instance
 from mlops_assets.build import Watcher, build_definitions, replay_run, settle
-from mlops_assets.closing.acting import pending_decisions
+from mlops_assets.closing.standing import pending_decisions
 from mlops_assets.closing.world import World
 
 DECISION_DAYS = span(0, 14)
