@@ -489,10 +489,10 @@ def test_a_correction_of_a_final_day_is_written_under_the_day_that_brought_it(
     windows = {length: set(rows["about"]) for length, rows in restated.groupby("window_days")}
     assert {day(3)} <= windows[1] <= {day(2), day(3)}
     assert windows[7] >= set(span(3, 6)), "every window that holds the day and was final; day 7 is final only now"
-    about_day_3 = "window_days == 1 and metric == 'positive_share' and version == 'served' and prediction_day == @at"
-    at = pd.Timestamp(day(3))
-    (old,) = before["quality"].query(about_day_3 + " and state == 'final'")["value"]
-    (new,) = restated.query(about_day_3)["value"]
+    share = "window_days == 1 and metric == 'positive_share' and version == 'served'"
+    final = before["quality"].query(share + " and state == 'final'")
+    (old,) = final[final["prediction_day"].astype(str).str[:10] == str(day(3))]["value"]
+    (new,) = restated[restated["about"] == day(3)].query(share)["value"]
     assert new != old, "the corrected labels are turned round"
     outcomes = on(stored(world, "outcomes"), day(3))
     assert "restated" in set(outcomes["state"])
