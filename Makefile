@@ -51,7 +51,7 @@ test: install ## the whole suite, as CI runs it
 	$(BIN)/pytest -v -n 2
 
 bench: install ## measure the figures the docs quote
-	for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 lock: ## resolve the newest allowed versions into the two lock files
 	test -x $(BIN)/uv || { test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \

@@ -40,7 +40,8 @@ def stored(world: World, name: str) -> pd.DataFrame:
     with open_engine() as con:
         lake.view(con, name, columns, is_open=is_open)
         found = con.sql(f"select * from {quote(name)} order by all").df()
-    return found.assign(day=found["day"].dt.date)
+    texts = {column.name: "str" for column in columns if column.type == "VARCHAR"}  # a column of nulls has no type
+    return found.astype(texts).assign(day=found["day"].dt.date)
 
 
 def on(rows: pd.DataFrame, *days: date) -> pd.DataFrame:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 COMMIT_ATTEMPTS = 6
+CHECKPOINT_COMMITS = 20
+"""After so many commits the log is summed up, so that opening a table costs the same in December as in January."""
 
 
 def read_sql(name: str, files: Sequence[str], columns: Sequence[Column], is_open: bool) -> str:
@@ -60,7 +62,7 @@ class Lake:
     def version(self, table: str) -> int | None:
         """Newest version of a table; None before its first commit."""
         path = str(self.path(table))
-        return DeltaTable(path).version() if DeltaTable.is_deltatable(path) else None
+        return DeltaTable(path, without_files=True).version() if DeltaTable.is_deltatable(path) else None
 
     def tables(self) -> list[str]:
         """Names of the tables that exist."""
@@ -69,16 +71,17 @@ class Lake:
 
     def versions(self) -> dict[str, int]:
         """The version vector: newest version of every table that exists."""
-        return {table: DeltaTable(str(self.path(table))).version() for table in self.tables()}
+        return {name: DeltaTable(str(self.path(name)), without_files=True).version() for name in self.tables()}
 
     def files(self, table: str, version: int | None, first: date | None, last: date | None) -> list[str]:
-        """Data files of one pinned version for the days from first to last (both included).
+        """Data files of one pinned version (None: the newest) for the days from first to last (both included).
 
         The addresses that delta-rs gives are escaped: a home with a space in its name would not be found.
         """
-        if version is None:
+        path = str(self.path(table))
+        if not DeltaTable.is_deltatable(path):
             return []
-        uris = DeltaTable(str(self.path(table)), version=version).file_uris()
+        uris = DeltaTable(path, version=version).file_uris()
         low, high = (first or date.min).isoformat(), (last or date.max).isoformat()
         dated = sorted(uri.rpartition("/day=")[2] for uri in uris)
         return [f"{self.path(table)}/day={file}" for file in dated if low <= file.partition("/")[0] <= high]
@@ -96,8 +99,7 @@ class Lake:
         is_open: bool = False,
     ) -> None:
         """Open one version (default: the newest) of a table as a view in the engine, limited to some days."""
-        pinned = self.version(table) if version is None else version
-        files = self.files(table, pinned, first, last)
+        files = self.files(table, version, first, last)
         run(con, read_sql(name or table, files, columns, is_open))
 
     def replace_days(
@@ -108,8 +110,8 @@ class Lake:
         metadata: Mapping[str, str],
         *,
         is_open: bool = False,
-    ) -> int:
-        """Replace exactly these days by ``rows`` in one commit; returns the new version.
+    ) -> None:
+        """Replace exactly these days by ``rows`` in one commit.
 
         Rows outside the listed days and changed types are refused by delta-rs. A conflicting writer makes
         us try again, a bounded number of times.
@@ -117,7 +119,7 @@ class Lake:
         path = str(self.path(table))
         exists = DeltaTable.is_deltatable(path)
         if not exists and rows.num_rows == 0:
-            return -1
+            return
         self.path(table).parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(COMMIT_ATTEMPTS):
             try:
@@ -135,4 +137,5 @@ class Lake:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
                 time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
-        return DeltaTable(path).version()
+        if (self.version(table) or 0) % CHECKPOINT_COMMITS == 0:
+            DeltaTable(path).create_checkpoint()

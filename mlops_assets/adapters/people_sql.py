@@ -171,7 +171,7 @@ def view_sql(
 def _open_source(con: duckdb.DuckDBPyConnection, home: Home, source: Source, *, last: date | None) -> None:
     lake = Lake(home.tables, SHARED)
     columns = SOURCE_COLUMNS + tuple(Column(name, kind, "") for name, kind in source.columns.items())
-    files = lake.files(source.name, lake.version(source.name), None, last)
+    files = lake.files(source.name, None, None, last)
     run(con, view_sql(SHARED, source.name, files, columns, where="true", is_open=False))
 
 
@@ -207,8 +207,7 @@ def _open_table(
 ) -> None:
     # Snapshots and evaluations are written by the actions after a closing, which its vector cannot know yet.
     is_pinned = version is not None and not table.is_shared and table.loop != "model"
-    pinned = version if is_pinned else lake.version(table.name)
-    files = lake.files(table.name, pinned, None, last)
+    files = lake.files(table.name, version if is_pinned else None, None, last)
     where = "true"
     if table.is_shared:
         where = f"source in ({', '.join(literal(source.name) for source in service.sources)})"
