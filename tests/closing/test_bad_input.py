@@ -25,6 +25,8 @@ from mlops_assets.closing.sources import ingest_sources
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import open_epoch
 
+pytestmark = pytest.mark.slow
+
 DAY = span(3, 3)[0]
 NEXT = DAY + timedelta(days=1)
 LAST = 5

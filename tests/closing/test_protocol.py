@@ -34,6 +34,8 @@ from mlops_assets.errors import LeaseHeldError, RangeError
 from mlops_assets.people import close_incident, set_frozen
 from mlops_assets.tables import BY_NAME
 
+pytestmark = pytest.mark.slow
+
 DAYS = span(0, 20)
 
 
