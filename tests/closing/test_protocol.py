@@ -26,6 +26,7 @@ from toy_world import (
 
 from mlops_assets import Expected, RequestView
 from mlops_assets.adapters.calendar import DEMO_DAY, MICROSECOND, demo_now
+from mlops_assets.closing.features import ensure_features
 from mlops_assets.closing.sources import ingest_sources
 from mlops_assets.closing.standing import first_closable
 from mlops_assets.closing.world import World
@@ -274,6 +275,7 @@ def test_a_new_declaration_leaves_the_champion_its_own_features_and_is_filled_ba
     newer = a_world(tmp_path, a_service(model=model, views=(*world.service.views, heavier())))
     new = newer.service.feature_set.version
     before = stored(newer, "predictions")
+    assert ensure_features(newer, span(8, 11), "test") == []
     run(newer, span(8, 11))  # closed days stay as they are, under any declaration
     assert not newer.ledger.rows("divergences", newer.name)
     close(newer, span(12, 17))
@@ -450,7 +452,7 @@ def test_a_fact_that_would_differ_now_is_left_and_it_is_said(eight_days: World, 
 def test_a_file_that_changed_in_the_landing_zone_makes_no_difference_to_closed_days(tmp_path: Path) -> None:
     """Not even to what they say of the file: a quarantined row stays quarantined for the days that missed it."""
     world = a_world(tmp_path, untrained())
-    deliver_all(world.home.landing, span(0, 9), without=[("scans", day(5))])
+    deliver_all(world.home.landing, span(0, 9), without=[("scans", day(2)), ("scans", day(5))])
     bad = scans_file(day(4))
     bad.loc[0, "delay_min"] = 9999.0
     deliver(world.home.landing, "scans", day(4), bad)
@@ -458,10 +460,11 @@ def test_a_file_that_changed_in_the_landing_zone_makes_no_difference_to_closed_d
     close(world, span(0, 7))
     before = {name: stored(world, name) for name in ("verdicts", "features", "freshness", "profiles", "quality")}
     tiers = before["verdicts"].set_index("day")["tier"]
-    assert [tiers[day(n)] for n in (3, 4, 5, 6)] == ["stable", "expected", "moderate", "unknown"]
+    assert [tiers[day(n)] for n in (2, 3, 4, 5, 6)] == ["moderate", "stable", "expected", "moderate", "unknown"]
 
     for source, number in (("scans", 4), ("scans", 5), ("orders", 5)):
         deliver(world.home.landing, source, day(number))
+    deliver(world.home.landing, "scans", day(2), scans_file(day(2)).drop(columns="depot"))  # late, and refused
     close(world, [day(8)])
     run(world, span(0, 7))
     assert not world.ledger.rows("divergences", world.name)
