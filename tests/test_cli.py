@@ -244,8 +244,15 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(home: Path, lan
     run = mlops_in(home, landing)
     environment = {**os.environ, "MLOPS_HOME": str(home), "MLOPS_LANDING": str(landing)}
     command = [sys.executable, "-m", "mlops_assets.cli", "replay", "flight_delays", "--to", "2013-01-20"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        time.sleep(6)
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell in the background ignores it
+    ) as process:
+        assert process.stdout is not None
+        assert any(b" of 21 days" in line for line in process.stdout), "the first month is said to be done"
         process.send_signal(signal.SIGINT)
         _out, err = process.communicate(timeout=60)
     assert process.returncode == 130
