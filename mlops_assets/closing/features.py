@@ -144,13 +144,14 @@ def register_known(con: duckdb.DuckDBPyConnection, known: Collection[KnownGenera
     put(con, "known", arrow(listed, columns))
 
 
-def day_spine_sql(spine: str, context: Sequence[str], days: Collection[date]) -> str:
-    """SQL of the requests of some days, with the business day and the declared context columns as JSON."""
+def day_spine_sql(spine: str, slices: Mapping[str, str], days: Collection[date]) -> str:
+    """SQL of the requests of some days, with the business day and, as JSON, the slices that each belongs to."""
     listed = ", ".join(literal(day) for day in days) or "null"
-    pairs = ", ".join(f"{literal(column)}, s.{quote(column)}" for column in context)
+    pairs = ", ".join(f"{literal(name)}, ({expression})" for name, expression in slices.items())
     return f"""
-        select s.*, d.day as business_day, json_object({pairs})::varchar as context
-        from ({spine}) s join days d on s.predicted_at >= d.start_at and s.predicted_at < d.end_at
+        select s.*, d.day as business_day
+        from (select *, json_object({pairs})::varchar as context from ({spine})) s
+        join days d on s.predicted_at >= d.start_at and s.predicted_at < d.end_at
         where d.day in ({listed})
     """
 

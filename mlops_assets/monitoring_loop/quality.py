@@ -8,7 +8,7 @@ prediction day is counted once and shared by all days and windows that look at i
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import ceil
@@ -297,16 +297,16 @@ def insert_rows(con: duckdb.DuckDBPyConnection, found: Sequence[tuple[Any, ...]]
         con.unregister("quality_rows")
 
 
-def quality_scored_sql(predictions: str, slices: Sequence[str], first: date, last: date) -> str:
+def quality_scored_sql(predictions: str, slices: Iterable[str], first: date, last: date) -> str:
     """SQL of ``quality_scored``: one prediction in one group; scores in 1e-9.
 
     Reads   ``predictions`` with prediction days ``first`` to ``last`` that were logged by ``last``.
     Returns every prediction once per group it counts in: its version, and *served* if it was the answer;
-    each in slice *all* and in one slice per declared column.
+    each in slice *all* and in one slice per declared slice name.
     """
     parts = [literal(ALL)] + [
-        f"{literal(column + '=')} || coalesce(json_extract_string(context, {literal('$.' + column)}), 'null')"
-        for column in slices
+        f"{literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
+        for name in slices
     ]
     return f"""
         create or replace temp table quality_scored as

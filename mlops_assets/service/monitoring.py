@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from mlops_assets.service.policy import Policy
+from mlops_assets.service.policy import Identifier, Policy
 
 
 class DriftPolicy(Policy):
@@ -25,9 +25,13 @@ class DriftPolicy(Policy):
 
 
 class QualityPolicy(Policy):
-    """Which metrics are computed, over which windows and slices (SQL expressions over the request)."""
+    """Which metrics are computed, over which windows and slices.
+
+    ``slices`` maps the name of a slice to an SQL expression over the request: ``{"carrier": "carrier"}`` is the
+    column itself. The values are kept with every prediction.
+    """
 
     core_metrics: tuple[str, ...] = Field(default=("brier", "auc", "calibration_ratio"), min_length=1)
     windows_days: tuple[int, ...] = (1, 7, 14, 28)
-    slices: tuple[str, ...] = ()
+    slices: dict[Identifier, str] = {}
     min_labels: int = Field(default=50, ge=1)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mlops_assets.errors import UnknownNameError
 from mlops_assets.service.expressions import check_expression
-from mlops_assets.service.features import FeatureSet, Request, RequestView, View, check_names
+from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
 from mlops_assets.service.ownership import Owner, Raci
@@ -90,12 +90,7 @@ class MLService(Policy):
                     name=feature,
                     known=self.feature_set.names,
                 )
-        for column in self.quality.slices:
-            if column not in self.request.columns:
-                raise UnknownNameError(
-                    where=f"{where} > quality > slices",
-                    kind="column",
-                    name=column,
-                    known=self.request.columns,
-                )
+        asked = (*SPINE_COLUMNS, *self.request.columns)
+        for name, expression in self.quality.slices.items():
+            check_expression(expression, where=f"{where} > quality > slices > '{name}'", columns=asked)
         return self

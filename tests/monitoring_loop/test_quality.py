@@ -227,7 +227,7 @@ def test_the_day_the_clocks_change_is_mature_when_the_window_has_passed_in_hours
 
 def test_a_block_of_days_equals_its_days_one_by_one():
     world = a_busy_world(45, 30, seed=5)
-    service = a_service(min_labels=5, slices=("origin",))
+    service = a_service(min_labels=5, slices={"origin": "origin"})
     block = world.quality(range(31, 45), service)
     singles = pd.concat([world.quality([number], service) for number in range(31, 45)], ignore_index=True)
 
