@@ -7,7 +7,7 @@ day leaves no file: the ``generations`` table says that it is empty on purpose.
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,19 +50,43 @@ def days_predicate_sql(days: Collection[date]) -> str:
 
 @dataclass(frozen=True)
 class Lake:
-    """The tables of one schema: a service, or ``sources`` for what services share."""
+    """The tables of one schema: a service, or ``sources`` for what services share.
+
+    A table is opened once; afterwards only what was committed since is read, by whoever it was: opening costs 6 to
+    26 ms and grows with the log, catching up .3 to .7 ms.
+    """
 
     root: Path
     schema: str
+    _opened: dict[str, DeltaTable] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def path(self, table: str) -> Path:
         """Folder of a table."""
         return self.root / self.schema / table
 
+    def newest(self, table: str) -> DeltaTable | None:
+        """A table at its newest version; None before its first commit.
+
+        The log entry of the version we stand at must still be there: it is not if the table was replaced by another
+        one, or if its log was cleaned up while we looked away, and then only opening it anew finds the newest.
+        """
+        kept = self._opened.get(table)
+        if kept is not None and self._log_entry(table, kept.version()).exists():
+            kept.update_incremental()
+            return kept
+        self._opened.pop(table, None)
+        path = str(self.path(table))
+        if DeltaTable.is_deltatable(path):
+            self._opened[table] = DeltaTable(path)
+        return self._opened.get(table)
+
+    def _log_entry(self, table: str, version: int) -> Path:
+        return self.path(table) / "_delta_log" / f"{version:020}.json"
+
     def version(self, table: str) -> int | None:
         """Newest version of a table; None before its first commit."""
-        path = str(self.path(table))
-        return DeltaTable(path, without_files=True).version() if DeltaTable.is_deltatable(path) else None
+        newest = self.newest(table)
+        return None if newest is None else newest.version()
 
     def tables(self) -> list[str]:
         """Names of the tables that exist."""
@@ -71,19 +95,21 @@ class Lake:
 
     def versions(self) -> dict[str, int]:
         """The version vector: newest version of every table that exists."""
-        return {name: DeltaTable(str(self.path(name)), without_files=True).version() for name in self.tables()}
+        found = {name: self.version(name) for name in self.tables()}
+        return {name: version for name, version in found.items() if version is not None}
 
     def files(self, table: str, version: int | None, first: date | None, last: date | None) -> list[str]:
         """Data files of one pinned version (None: the newest) for the days from first to last (both included).
 
         The addresses that delta-rs gives are escaped: a home with a space in its name would not be found.
         """
-        path = str(self.path(table))
-        if not DeltaTable.is_deltatable(path):
+        opened = self.newest(table)
+        if opened is None:
             return []
-        uris = DeltaTable(path, version=version).file_uris()
+        if version is not None and version != opened.version():
+            opened = DeltaTable(str(self.path(table)), version=version)
         low, high = (first or date.min).isoformat(), (last or date.max).isoformat()
-        dated = sorted(uri.rpartition("/day=")[2] for uri in uris)
+        dated = sorted(uri.rpartition("/day=")[2] for uri in opened.file_uris())
         return [f"{self.path(table)}/day={file}" for file in dated if low <= file.partition("/")[0] <= high]
 
     def view(
@@ -116,26 +142,31 @@ class Lake:
         Rows outside the listed days and changed types are refused by delta-rs. A conflicting writer makes
         us try again, a bounded number of times.
         """
-        path = str(self.path(table))
-        exists = DeltaTable.is_deltatable(path)
-        if not exists and rows.num_rows == 0:
+        if rows.num_rows == 0 and self.newest(table) is None:
             return
         self.path(table).parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                write_deltalake(
-                    path,
-                    rows,
-                    mode="overwrite",
-                    predicate=days_predicate_sql(days) if exists else None,
-                    partition_by=["day"],
-                    schema_mode="merge" if is_open and exists else None,
-                    commit_properties=CommitProperties(custom_metadata=dict(metadata)),
-                )
+                self._overwrite(table, days, rows, metadata, is_open=is_open)
                 break
             except CommitFailedError:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
                 time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
-        if (self.version(table) or 0) % CHECKPOINT_COMMITS == 0:
-            DeltaTable(path).create_checkpoint()
+        written = self.newest(table)
+        if written is not None and written.version() % CHECKPOINT_COMMITS == 0:
+            written.create_checkpoint()
+
+    def _overwrite(
+        self, table: str, days: Collection[date], rows: "pa.Table", metadata: Mapping[str, str], *, is_open: bool
+    ) -> None:
+        newest = self.newest(table)
+        write_deltalake(
+            str(self.path(table)) if newest is None else newest,
+            rows,
+            mode="overwrite",
+            predicate=None if newest is None else days_predicate_sql(days),
+            partition_by=["day"],
+            schema_mode="merge" if is_open and newest is not None else None,
+            commit_properties=CommitProperties(custom_metadata=dict(metadata)),
+        )

@@ -228,6 +228,8 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._read: dict[tuple[str, str], list[Row]] = {}
+        self._counted: dict[tuple[str, str], tuple[tuple[int, int], list[Row]]] = {}
         _metadata.create_all(self.engine)
         with self.engine.begin() as con:
             for table in EVENTS:
@@ -239,21 +241,31 @@ class Ledger:
                     con.exec_driver_sql(statement)
 
     def rows(self, table: str, service: str) -> list[Row]:
-        """All events of one kind, in the order of their keys, whatever their epoch."""
+        """All events of one kind, in the order of their keys, whatever their epoch.
+
+        What is append-only has not changed while it has as many rows as before: they are counted, not read again.
+        Callers do not change the rows.
+        """
         events = EVENTS[table]
-        query = sa.select(events).where(events.c.service == service).order_by(*events.primary_key.columns)
+        mine = events.c.service == service
+        kept = self._read.get((table, service))
         with self.engine.connect() as con:
-            return [dict(row) for row in con.execute(query).mappings()]
+            count = con.execute(sa.select(sa.func.count()).select_from(events).where(mine)).scalar_one()
+            if kept is None or len(kept) != count:
+                query = sa.select(events).where(mine).order_by(*events.primary_key.columns)
+                kept = self._read[(table, service)] = [dict(row) for row in con.execute(query).mappings()]
+        return list(kept)
 
     def effective(self, table: str, service: str) -> list[Row]:
         """Events that count: those of a later epoch replace the older ones from its first day on, by day."""
-        opened = self.rows("epochs", service)
-        events = [
-            row
-            for row in self.rows(table, service)
-            if not any(e["epoch"] > row["epoch"] and e["from_day"] <= row["day"] for e in opened)
-        ]
-        return sorted(events, key=lambda row: (row["day"], row["epoch"]))
+        opened, said = self.rows("epochs", service), self.rows(table, service)
+        kept = self._counted.get((table, service))
+        if kept is None or kept[0] != (len(opened), len(said)):
+            voided = {epoch: _first_voided(epoch, opened) for epoch in {row["epoch"] for row in said}}
+            events = [row for row in said if row["day"] < voided[row["epoch"]]]
+            found = sorted(events, key=lambda row: (row["day"], row["epoch"]))
+            kept = self._counted[(table, service)] = ((len(opened), len(said)), found)
+        return list(kept[1])
 
     def epoch(self, service: str) -> int:
         """The current epoch, from 1."""
@@ -337,6 +349,11 @@ class Ledger:
         mine = (_leases.c.service == lease.service) & (_leases.c.number == lease.number)
         with self.engine.begin() as con:
             con.execute(_leases.update().where(mine).values(heartbeat=at))
+
+
+def _first_voided(epoch: int, opened: Sequence[Row]) -> date:
+    """First day whose events of an epoch are void, because a later epoch decides it."""
+    return min((row["from_day"] for row in opened if row["epoch"] > epoch), default=date.max)
 
 
 def _lease_sql(service: str) -> sa.Select[Any]:
