@@ -145,6 +145,18 @@ def test_a_new_epoch_voids_what_the_older_ones_said_of_its_days_and_nothing_else
     assert len(ledger.rows("closings", "parcels")) == 6, "and all of it is still there to be read"
 
 
+def test_what_somebody_else_said_meanwhile_is_heard(ledger: Ledger, url: str) -> None:
+    """Events are kept once read, and counted again: another process may have said more, or opened an epoch."""
+    other = Ledger(url)
+    say(ledger, "closings", a_closing(DAY))
+    assert sorted(ledger.closings("parcels")) == [DAY]
+    say(other, "closings", a_closing(DAY + timedelta(days=1)))
+    assert sorted(ledger.closings("parcels")) == [DAY, DAY + timedelta(days=1)]
+    say(other, "epochs", an_epoch(2, from_day=DAY + timedelta(days=1)))
+    assert sorted(ledger.closings("parcels")) == [DAY] and ledger.epoch("parcels") == 2
+    other.engine.dispose()
+
+
 def test_a_second_writer_is_told_who_writes_since_when_and_what_to_do(ledger: Ledger) -> None:
     with ledger.lease("parcels", "the daily run"):
         holder = ledger.holder("parcels")
