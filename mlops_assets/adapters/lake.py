@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,15 +30,16 @@ CHECKPOINT_COMMITS = 20
 def read_sql(name: str, files: Sequence[str], columns: Sequence[Column], is_open: bool) -> str:
     """SQL of a view over an explicit list of files; with none, over no rows of the declared shape.
 
-    Open tables (features) may have files without a newer column: those columns read as null.
+    Files may lack a newer column, of an open table (features) or of one that has grown since: it reads as null.
     """
+    listed = ", ".join(f"null::{c.type} as {quote(c.name)}" for c in columns)
+    shape = f"create or replace temp view {quote(name)} as select {listed} where false"
     if not files:
-        listed = ", ".join(f"null::{c.type} as {quote(c.name)}" for c in columns)
-        return f"create or replace temp view {quote(name)} as select {listed} where false"
+        return shape
     paths = ", ".join(literal(file) for file in files)
     union = ", union_by_name = true" if is_open else ""
     return (
-        f"create or replace temp view {quote(name)} as select * from "
+        f"{shape} union all by name select * from "
         f"read_parquet([{paths}], hive_partitioning = true, hive_types = {{'day': DATE}}{union})"
     )
 
@@ -112,6 +113,11 @@ class Lake:
         dated = sorted(uri.rpartition("/day=")[2] for uri in opened.file_uris())
         return [f"{self.path(table)}/day={file}" for file in dated if low <= file.partition("/")[0] <= high]
 
+    def newest_day(self, table: str, *, before: date) -> date | None:
+        """The newest day before a day of which a table has rows; None if there is none."""
+        found = self.files(table, None, None, before - timedelta(days=1))
+        return date.fromisoformat(found[-1].rpartition("/day=")[2].partition("/")[0]) if found else None
+
     def view(
         self,
         con: duckdb.DuckDBPyConnection,
@@ -134,20 +140,18 @@ class Lake:
         days: Collection[date],
         rows: "pa.Table",
         metadata: Mapping[str, str],
-        *,
-        is_open: bool = False,
     ) -> None:
         """Replace exactly these days by ``rows`` in one commit.
 
-        Rows outside the listed days and changed types are refused by delta-rs. A conflicting writer makes
-        us try again, a bounded number of times.
+        Rows outside the listed days and changed types are refused by delta-rs; a table may grow columns. A
+        conflicting writer makes us try again, a bounded number of times.
         """
         if rows.num_rows == 0 and self.newest(table) is None:
             return
         self.path(table).parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                self._overwrite(table, days, rows, metadata, is_open=is_open)
+                self._overwrite(table, days, rows, metadata)
                 break
             except CommitFailedError:
                 if attempt == COMMIT_ATTEMPTS - 1:
@@ -158,7 +162,7 @@ class Lake:
             written.create_checkpoint()
 
     def _overwrite(
-        self, table: str, days: Collection[date], rows: "pa.Table", metadata: Mapping[str, str], *, is_open: bool
+        self, table: str, days: Collection[date], rows: "pa.Table", metadata: Mapping[str, str]
     ) -> None:
         newest = self.newest(table)
         write_deltalake(
@@ -167,6 +171,6 @@ class Lake:
             mode="overwrite",
             predicate=None if newest is None else days_predicate_sql(days),
             partition_by=["day"],
-            schema_mode="merge" if is_open and newest is not None else None,
+            schema_mode=None if newest is None else "merge",
             commit_properties=CommitProperties(custom_metadata=dict(metadata)),
         )

@@ -76,4 +76,4 @@ def _fill(world: World, days: Sequence[date], filled_on: date) -> None:
         run(con, copy_sql("merged", merge_sql()))
         ordered = ordered_sql("merged", [column.name for column in columns], table.key)
         metadata = {"service": world.name, "filled": features.version}
-        world.lake.replace_days("features", days, con.sql(ordered).to_arrow_table(), metadata, is_open=True)
+        world.lake.replace_days("features", days, con.sql(ordered).to_arrow_table(), metadata)

@@ -29,7 +29,7 @@ from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop.labels import label_events_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import log_sql
-from mlops_assets.monitoring_loop.profiles import profile_scores
+from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
 from mlops_assets.tables import BY_NAME
 
@@ -78,6 +78,7 @@ def compute_block(
     _score(world, block)
     run(con, BY_NAME["profiles"].create_sql())
     profile_scores(con, predictions="predictions", days=days, into="profiles")
+    profile_labels(con, labels="labels", days=days, into="profiles")
     add_feature_profiles(world, block, days)
     run(con, BY_NAME["quality"].create_sql())
     measure_quality(
@@ -258,7 +259,7 @@ def keep_feature_profiles_sql(columns: Sequence[str], days: Sequence[date]) -> s
     listed = ", ".join(literal(day) for day in days)
     return f"""
         insert into profiles by name
-        select {named} from stored_profiles where column_name <> 'score' and day in ({listed})
+        select {named} from stored_profiles where column_name not in ('score', 'label') and day in ({listed})
     """
 
 

@@ -21,6 +21,7 @@ from mlops_assets.adapters.engine import (
     run,
 )
 from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.binning import frozen_bins
 from mlops_assets.closing.known import (
     KnownGeneration,
     blocked_days,
@@ -189,16 +190,26 @@ def _compute_segment(world: World, segment: list[date], known: list[KnownGenerat
             run(con, copy_sql("spine", day_spine_sql(requests, world.service.quality.slices, open_days)))
             compute_features(con, features, spine="spine", sources=relations, into="computed")
             run(con, day_features_sql(features, "features"))
-            numeric = [name for name in features.names if name not in features.categorical]
-            profile_features(
-                con, features="features", feature_version=features.version, numeric=numeric,
-                categorical=features.categorical, days=open_days, into="profiles",
-            )  # fmt: skip
+        if open_days:
+            profile_feature_sets(world, con, feature_sets, features="features", days=open_days)
         relations = open_sources(world, con, feature_sets[0], usable, segment)
         measure_freshness(
             con, feature_sets[0], sources=relations, days=segment, features_table="features", into="freshness"
         )
         store_step(world, con, segment, inputs_fingerprints(known, segment), versions)
+
+
+def profile_feature_sets(
+    world: World, con: duckdb.DuckDBPyConnection, feature_sets: Sequence[FeatureSet], *, features: str, days: list[date]
+) -> None:
+    """Add the profiles of every feature of these sets to the temp table ``profiles``."""
+    frozen = frozen_bins(world, con, feature_sets, features=features, days=days)
+    for some in feature_sets:
+        numeric = [name for name in some.names if name not in some.categorical]
+        profile_features(
+            con, features=features, feature_version=some.version, numeric=numeric, categorical=some.categorical,
+            days=days, into="profiles", frozen=frozen,
+        )  # fmt: skip
 
 
 def ordered_sql(name: str, columns: Sequence[str], key: Sequence[str], where: str = "true") -> str:
@@ -231,7 +242,7 @@ def store_step(
     for name in STEP_TABLES:
         table = BY_NAME[name]
         ordered = ordered_sql(name, columns_of(con, name), table.key)
-        world.lake.replace_days(name, days, con.sql(ordered).to_arrow_table(), metadata, is_open=table.is_open)
+        world.lake.replace_days(name, days, con.sql(ordered).to_arrow_table(), metadata)
     listed = [
         row for name in STEP_TABLES for row in generation_rows(world, con, name, days, inputs, ",".join(versions))
     ]

@@ -12,11 +12,10 @@ from mlops_assets.adapters.engine import copy_sql, literal, open_engine, rows, r
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, compute_block
 from mlops_assets.closing.commit import LOOP_TABLES
-from mlops_assets.closing.features import generation_rows, ordered_sql
+from mlops_assets.closing.features import generation_rows, ordered_sql, profile_feature_sets
 from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import recorded
 from mlops_assets.closing.world import World, arrow
-from mlops_assets.monitoring_loop.profiles import profile_features
 from mlops_assets.tables import BY_NAME, FACTS
 
 DERIVED = ("profiles", "quality", "drift", "verdicts")
@@ -78,8 +77,8 @@ def distinct_versions_sql() -> str:
 
 
 def drop_feature_profiles_sql() -> str:
-    """SQL that leaves the score profiles alone."""
-    return "delete from profiles where column_name <> 'score'"
+    """SQL that leaves the profiles of scores and labels alone."""
+    return "delete from profiles where column_name not in ('score', 'label')"
 
 
 def _profile_features_again(world: World, block: Block) -> None:
@@ -87,13 +86,9 @@ def _profile_features_again(world: World, block: Block) -> None:
     con = block.con
     run(con, copy_sql("used_features", used_features_sql()))
     run(con, drop_feature_profiles_sql())
-    for (version,) in rows(con, distinct_versions_sql()):
-        features = world.feature_set(version)
-        numeric = [name for name in features.names if name not in features.categorical]
-        profile_features(
-            con, features="used_features", feature_version=version, numeric=numeric,
-            categorical=features.categorical, days=block.days, into="profiles",
-        )  # fmt: skip
+    feature_sets = [world.feature_set(version) for (version,) in rows(con, distinct_versions_sql())]
+    if feature_sets:
+        profile_feature_sets(world, con, feature_sets, features="used_features", days=block.days)
 
 
 def generations_sql() -> str:
