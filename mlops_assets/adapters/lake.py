@@ -161,9 +161,7 @@ class Lake:
         if written is not None and written.version() % CHECKPOINT_COMMITS == 0:
             written.create_checkpoint()
 
-    def _overwrite(
-        self, table: str, days: Collection[date], rows: "pa.Table", metadata: Mapping[str, str]
-    ) -> None:
+    def _overwrite(self, table: str, days: Collection[date], rows: "pa.Table", metadata: Mapping[str, str]) -> None:
         newest = self.newest(table)
         write_deltalake(
             str(self.path(table)) if newest is None else newest,

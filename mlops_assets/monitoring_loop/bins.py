@@ -172,5 +172,3 @@ def counted_sql(days: Iterable[date]) -> str:
     "day in (DATE '2013-01-01')"
     """
     return f"day in ({', '.join(literal(day) for day in sorted(days)) or 'null'})"
-
-

@@ -203,9 +203,7 @@ def profile_sql(column: Profiled) -> str:
     }}"""
 
 
-def insert_profiles_sql(
-    into: str, source: str, subject: str, columns: Sequence[Profiled], days: Sequence[date]
-) -> str:
+def insert_profiles_sql(into: str, source: str, subject: str, columns: Sequence[Profiled], days: Sequence[date]) -> str:
     """SQL that inserts the profiles of some columns.
 
     Reads   ``source(day, <subject>, <columns>)``; ``subject`` names the column with the subject.
