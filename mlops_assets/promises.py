@@ -7,7 +7,7 @@ from datetime import date
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError
-from mlops_assets.service.sources import Source
+from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import ModelTier
 
 MAX_CORE_METRICS = 3
@@ -69,12 +69,19 @@ def _source(world: World, source: Source) -> str:
             "Write it, or name another one.",
         )
     expected = source.expected
-    until = f"..{expected.last or ''}" if expected.cadence == "daily" else ""
     return (
-        f"{len(load_suite(path))} expectations, {expected.cadence} {expected.first}{until}, "
+        f"{len(load_suite(path))} expectations, due {_due(expected)}, "
         f"missing day: {source.on_missing_day}, bad row: {source.on_bad_row}; "
         f"landing: {_lying(world, source)}"
     )
+
+
+def _due(expected: Expected) -> str:
+    """When files are due, in words."""
+    if expected.cadence == "list":
+        return f"on {len(expected.days)} days, {expected.days[0]}..{expected.days[-1]}"
+    until = f"..{expected.last or ''}" if expected.cadence == "daily" else ""
+    return f"{expected.cadence} {expected.first}{until}"
 
 
 def _lying(world: World, source: Source) -> str:

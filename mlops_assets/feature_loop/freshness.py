@@ -74,7 +74,7 @@ def freshness_sql(
     never a lookup), ``fresh``. ``stale_share`` is null on a day without requests, and for a view of counts.
     """
     is_static = isinstance(view, StaticView)
-    is_due = {day: expected.first <= day if is_static else expected.covers(day) for day in days}
+    is_due = {day: expected.first_due <= day if is_static else expected.covers(day) for day in days}
     asked = ", ".join(f"({literal(day)}, {'true' if due else 'false'})" for day, due in is_due.items())
     limit = max_age_hours(view)
     not_expected = "not is_due and newest_available_at is null" if is_static else "not is_due"

@@ -11,22 +11,52 @@ from mlops_assets.service.policy import Identifier, Policy, Share
 class Expected(Policy):
     """On which days a file of this source is due; outside of them its absence means nothing.
 
-    ``daily``: every day from ``first`` to ``last`` (none: without end). ``once``: on ``first`` only.
+    ``daily``: every day from ``first`` to ``last`` (none: without end). ``once``: on ``first`` only. ``list``: on
+    each of ``days``, in order.
     """
 
-    cadence: Literal["daily", "once"] = "daily"
-    first: date
+    cadence: Literal["daily", "once", "list"] = "daily"
+    first: date | None = None
     last: date | None = None
+    days: tuple[date, ...] = ()
 
     def covers(self, day: date) -> bool:
         """Whether a file is due on this day.
 
         >>> Expected(cadence="once", first=date(2013, 1, 1)).covers(date(2013, 1, 2))
         False
+        >>> Expected(cadence="list", days=(date(2013, 1, 1), date(2013, 4, 1))).covers(date(2013, 4, 1))
+        True
         """
+        if self.cadence == "list":
+            return day in self.days
         if self.cadence == "once":
             return day == self.first
-        return self.first <= day and (self.last is None or day <= self.last)
+        return self.first_due <= day and (self.last is None or day <= self.last)
+
+    @property
+    def first_due(self) -> date:
+        """The first day on which a file is due."""
+        return self.first if self.first is not None else self.days[0]
+
+    @model_validator(mode="after")
+    def _says_when(self) -> "Expected":
+        is_list = self.cadence == "list"
+        if is_list and (self.first is not None or self.last is not None):
+            raise ValueError("cadence 'list' is due on its days alone; leave first and last out, or use 'daily'")
+        if is_list and not self.days:
+            raise ValueError("cadence 'list' needs days, for example days=(date(2013, 1, 1), date(2013, 4, 1))")
+        if is_list and list(self.days) != sorted(set(self.days)):
+            raise ValueError("cadence 'list': days must be in order, each named once; sort them")
+        if not is_list and self.days:
+            raise ValueError(f"cadence '{self.cadence}' has no days; use cadence='list', or leave days out")
+        if not is_list and self.first is None:
+            raise ValueError(f"cadence '{self.cadence}' needs first, the first day on which a file is due")
+        if self.cadence == "once" and self.last is not None:
+            raise ValueError("cadence 'once' is due on first alone; leave last out, or use 'daily'")
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise ValueError(f"last {self.last} lies before first {self.first}; exchange them")
+        return self
 
 
 class Source(Policy):

@@ -401,6 +401,18 @@ def test_a_file_that_is_not_expected_is_not_missed(tmp_path: Path) -> None:
     assert "not_expected" not in set(on(freshness, *span(1, 4))["state"])
 
 
+def test_a_source_with_a_list_of_days_is_missed_on_those_alone(tmp_path: Path) -> None:
+    listed = scans(expected=Expected(cadence="list", days=(day(1), day(2), day(4))))
+    world = a_world(tmp_path, untrained(sources=(orders(), listed)))
+    deliver_all(world.home.landing, span(0, 5), without=[("scans", day(3)), ("scans", day(4)), ("scans", day(5))])
+    close(world, span(0, 5))
+    contracts = stored(world, "contracts").query("outcome == 'missing'")
+    assert set(contracts["day"]) == {day(4)}
+    freshness = stored(world, "freshness").query("view == 'late'").set_index("day")["state"]
+    assert [freshness[d] for d in span(3, 5)] == ["not_expected", "stale", "not_expected"]
+    assert [(row["day"], row["cause"]) for row in world.ledger.rows("incidents", world.name)] == [(day(4), "scans")]
+
+
 # --- 10: facts and projections --------------------------------------------------------------------------------------
 
 
