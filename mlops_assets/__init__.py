@@ -4,6 +4,7 @@ Importing this package never imports Dagster, MLflow or Great Expectations; they
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
 # One thread per OpenMP region (a busy 2-core machine spins five times longer otherwise), and no telemetry.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,6 +28,9 @@ from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
 
+if TYPE_CHECKING:
+    from mlops_assets.component import MLServiceComponent
+
 __all__ = [
     "Aggregate",
     "DeclarationError",
@@ -37,6 +41,7 @@ __all__ = [
     "LabelDefinition",
     "LatestView",
     "MLService",
+    "MLServiceComponent",
     "MlopsError",
     "ModelPolicy",
     "ModelTier",
@@ -50,3 +55,16 @@ __all__ = [
     "UnknownNameError",
     "WindowView",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``MLServiceComponent``, the one name here that needs Dagster, when somebody asks for it."""
+    if name == "MLServiceComponent":
+        from mlops_assets.component import MLServiceComponent
+
+        return MLServiceComponent
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

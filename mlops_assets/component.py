@@ -1,4 +1,4 @@
-"""The YAML door: a ``defs.yaml`` of type ``mlops_assets.component.MLServiceComponent`` declares one service.
+"""The YAML door: a ``defs.yaml`` of type ``mlops_assets.MLServiceComponent`` declares one service.
 
 Its ``attributes`` are the fields of ``MLService``; a typo is reported with file, line and field by ``dg check yaml``.
 """
