@@ -120,15 +120,25 @@ def _late_rate(name: str, keys: dict[str, str], *windows_hours: int) -> WindowVi
     )  # fmt: skip
 
 
-def _departure_delay(name: str, keys: dict[str, str], *windows_hours: int) -> WindowView:
-    """Mean departure delay, and departures, seen at the gate in the window."""
+def _arrival_delay(name: str, keys: dict[str, str], hours: int) -> WindowView:
+    """Mean arrival delay of the flights that arrived in the window."""
+    delay = Aggregate(function="mean", expression="arr_delay", decimals=1)
     return WindowView(
-        name=f"departing_{name}", source="departures", keys=keys, windows_hours=windows_hours,
-        where="not cancelled",
-        aggregates={f"departure_delay_{name}": Aggregate(function="mean", expression="dep_delay", decimals=1)},
+        name=f"arriving_{name}", source="arrivals", keys=keys, windows_hours=(hours,),
+        aggregates={f"arrival_delay_{name}": delay},
     )  # fmt: skip
 
 
+def _departures(name: str, keys: dict[str, str], hours: int, **more: Aggregate) -> WindowView:
+    """Mean departure delay seen at the gate in the window."""
+    delay = Aggregate(function="mean", expression="dep_delay", decimals=1)
+    return WindowView(
+        name=f"departing_{name}", source="departures", keys=keys, windows_hours=(hours,), where="not cancelled",
+        aggregates={f"departure_delay_{name}": delay, **more},
+    )  # fmt: skip
+
+
+# No destination code: it made February and March worse (docs/model-loop.md).
 views = (
     RequestView(
         name="scheduled",
@@ -152,8 +162,14 @@ views = (
     _late_rate("route", _ORIGIN | _DEST, 24, 168),
     _late_rate("carrier_origin", _CARRIER | _ORIGIN, 6, 24, 168),
     _late_rate("all", {}, 6, 24),
-    _departure_delay("origin", _ORIGIN, 3),
-    _departure_delay("carrier_origin", _CARRIER | _ORIGIN, 6),
+    _late_rate("flight", _CARRIER | {"flight": "flight"}, 168),
+    _arrival_delay("carrier", _CARRIER, 6),
+    _arrival_delay("origin", _ORIGIN, 3),
+    _arrival_delay("dest", _DEST, 6),
+    _departures("origin", _ORIGIN, 3),
+    _departures(
+        "carrier_origin", _CARRIER | _ORIGIN, 6, departures_carrier_origin=Aggregate(function="count"),
+    ),
     LatestView(
         name="weather_now", source="weather", keys=_ORIGIN, max_age_hours=3,
         features={
@@ -165,9 +181,13 @@ views = (
         name="weather_recent", source="weather", keys=_ORIGIN, windows_hours=(6,),
         aggregates={"rain_inches": Aggregate(function="sum", expression="precip", decimals=4)},
     ),
+    WindowView(
+        name="visibility_recent", source="weather", keys=_ORIGIN, windows_hours=(3,),
+        aggregates={"visibility_mean_miles": Aggregate(function="mean", expression="visib", decimals=2)},
+    ),
     StaticView(
         name="plane", source="planes", keys={"tailnum": "tailnum"},
-        features={"plane_age_years": "2013 - year"},
+        features={"plane_age_years": "2013 - year", "plane_seats": "seats"},
     ),
 )  # fmt: skip
 
