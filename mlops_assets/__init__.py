@@ -13,6 +13,7 @@ os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError
+from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
 from mlops_assets.service.features import (
     Aggregate,
     LatestView,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aggregate",
+    "CalibrationMonitor",
     "DeclarationError",
+    "DegradationRule",
     "DriftPolicy",
     "Duty",
     "Expected",

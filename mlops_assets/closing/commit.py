@@ -16,7 +16,7 @@ from mlops_assets.closing.features import STEP_TABLES, generation_rows, ordered_
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, TABLES
 
-LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "drift", "verdicts")
+LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "rules", "drift", "verdicts")
 """Tables that the day loop writes, in commit order."""
 
 

@@ -14,11 +14,12 @@ from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.standing import Standing, apply_input, inputs, standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind
-from mlops_assets.monitoring_loop.actions import decide, is_cadence_day
+from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import find_drift, series_from_profiles
+from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
+from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality, rules_frame
 from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
 from mlops_assets.service.features import RequestView, View
-from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
 
 
@@ -27,6 +28,14 @@ def all_profiles_sql(before: date) -> str:
     return f"""
         create or replace temp view all_profiles as
         select * from closed_profiles where day < {literal(before)} union all by name select * from profiles
+    """
+
+
+def all_quality_sql(before: date) -> str:
+    """SQL of a view of the quality rows that rules look at: closed days before the block, and its own."""
+    return f"""
+        create or replace temp view all_quality as
+        select * from closed_quality where day < {literal(before)} union all by name select * from quality
     """
 
 
@@ -59,10 +68,21 @@ def series(world: World, block: Block) -> pd.DataFrame:
     return series_from_profiles(block.con, profiles="all_profiles", roles="roles")
 
 
+def evidence_of(world: World, block: Block) -> list[Evidence]:
+    """What rules may know about quality at the end of each of the block's days."""
+    before = min(block.days)
+    first, last = before - timedelta(days=reach_days(world.service)), before - timedelta(days=1)
+    world.lake.view(block.con, "quality", BY_NAME["quality"].columns, name="closed_quality", first=first, last=last)
+    run(block.con, all_quality_sql(before))
+    closings = world.ledger.closings(world.name)
+    blocked = {day for day, row in closings.items() if day < before and row["state"] == "blocked"} | set(block.blocked)
+    return read_evidence(block.con, world.service, days=block.days, blocked=blocked)
+
+
 def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJudgement]:
     """Drift, verdict and decisions of the block's days; ``stops`` at the first one whose decisions change something.
 
-    Leaves temp tables ``drift`` and ``verdicts`` in the engine.
+    Leaves temp tables ``drift``, ``rules`` and ``verdicts`` in the engine.
     """
     drift = find_drift(
         series(world, block), days=block.days, policy=world.service.drift,
@@ -70,6 +90,9 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     )  # fmt: skip
     _fill(block.con, "drift", drift)
     by_day = {day: rows for day, rows in drift.groupby(pd.to_datetime(drift["day"]).dt.date)} if len(drift) else {}
+    quality = judge_quality(world.service, evidence_of(world, block), con=block.con)
+    _fill(block.con, "rules", rules_frame(quality))
+    of_day = {judgement.day: judgement for judgement in quality}
     standing = standing_before(world, min(block.days))
     current = world.ledger.epoch(world.name)
     epochs = {day: row["epoch"] for day, row in world.ledger.closings(world.name).items()}
@@ -79,7 +102,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
             if row["effective_day"] == day:
                 apply_input(standing, row)
         findings = by_day.get(day, drift.iloc[:0])
-        judged.append(_judge(world, block, day, findings, standing, epochs.get(day, current)))
+        judged.append(_judge(world, block, day, findings, of_day[day], standing, epochs.get(day, current)))
         if stops and any(row["kind"] == Kind.RETRAIN.value for row in judged[-1].decisions):
             break
     _fill(block.con, "verdicts", pd.DataFrame([judgement.verdict for judgement in judged]))
@@ -99,28 +122,35 @@ def _fill(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> None
 
 
 def _judge(
-    world: World, block: Block, day: date, findings: pd.DataFrame, standing: Standing, epoch: int
+    world: World,
+    block: Block,
+    day: date,
+    findings: pd.DataFrame,
+    quality: QualityJudgement,
+    standing: Standing,
+    epoch: int,
 ) -> DayJudgement:
     states = {state.source: (state.state, state.reason) for state in block.states[day]}
-    verdict = judge_day(day, findings, states, day in block.blocked, source_of=source_of(world.service.views))
+    verdict = judge_day(
+        day, findings, states, day in block.blocked, source_of=source_of(world.service.views),
+        quality=quality.findings(world.service.label.source),
+    )  # fmt: skip
     decisions = decide(
         day, verdict, verdict.findings, is_frozen=standing.frozen_since is not None,
-        open_causes=set(standing.open_causes), is_cadence_day=_is_due(world.service.model, day),
+        open_causes=set(standing.open_causes),
+        reasons_to_retrain=reasons_to_retrain(
+            world.service.model, day, quality.reasons_to_retrain, last_training=standing.last_training,
+            last_hold=standing.last_hold, is_frozen=standing.frozen_since is not None,
+        ),
     )  # fmt: skip
     rows = [_decision_row(world, day, epoch, decision) for decision in decisions]
     incidents = []
     for decision, row in zip(decisions, rows, strict=True):
-        if decision.kind is Kind.FREEZE:
-            standing.frozen_since = day
+        standing.note(day, decision.kind)
         if decision.kind is Kind.OPEN_INCIDENT:
             incidents.append(_incident_row(row, verdict))
             standing.open_causes[decision.subject] = row["decision_id"]
     return DayJudgement(day, _verdict_row(verdict, rows), rows, incidents)
-
-
-def _is_due(model: ModelPolicy, day: date) -> bool:
-    """Whether the cadence asks for a training on this day."""
-    return is_cadence_day(day, model.cadence) and (model.first_training is None or day >= model.first_training)
 
 
 def source_of(views: Sequence[View]) -> dict[str, str]:

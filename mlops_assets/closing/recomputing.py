@@ -18,7 +18,7 @@ from mlops_assets.closing.known import recorded
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, FACTS
 
-DERIVED = ("profiles", "quality", "drift", "verdicts")
+DERIVED = ("profiles", "quality", "rules", "drift", "verdicts")
 """Tables of the day loop that are a function of facts and ledger; outcomes are a projection and are left alone."""
 
 
@@ -47,6 +47,7 @@ def recompute_block(world: World, days: list[date]) -> list[Recomputed]:
             if name != "outcomes"
             for row in generation_rows(world, con, name, days, block.inputs)
         }
+        before |= {key: {**row, "fingerprint": ""} for key, row in now.items() if key not in before}
         lying = {key: row["fingerprint"] for key, row in before.items()} | _lying_fingerprints(world, block)
         changed = {key for key, row in now.items() if {lying[key], before[key]["fingerprint"]} != {row["fingerprint"]}}
         _rewrite(world, block, before, now, changed)

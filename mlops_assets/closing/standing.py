@@ -14,19 +14,32 @@ from mlops_assets.decisions import Kind
 
 @dataclass
 class Standing:
-    """What is open or frozen at the end of a day; a view over the ledger's events, carried through a block."""
+    """What is open or frozen at the end of a day; a view over the ledger's events, carried through a block.
+
+    ``last_training`` and ``last_hold`` are the newest days on which a training was decided on, or held back.
+    """
 
     frozen_since: date | None = None
     open_causes: dict[str, str] = field(default_factory=dict)
+    last_training: date | None = None
+    last_hold: date | None = None
+
+    def note(self, day: date, kind: Kind) -> None:
+        """Take in a decision of the day."""
+        if kind is Kind.FREEZE:
+            self.frozen_since = day
+        elif kind is Kind.RETRAIN:
+            self.last_training = day
+        elif kind is Kind.HOLD_RETRAINING:
+            self.last_hold = day
 
 
 def standing_before(world: World, day: date) -> Standing:
     """What was frozen and open when ``day`` began; people's words count from their effective day on."""
     standing = Standing()
     decided = [row for row in world.ledger.effective("decisions", world.name) if row["day"] < day]
-    for row in decided:
-        if row["kind"] == Kind.FREEZE.value:
-            standing.frozen_since = row["day"]
+    for row in sorted(decided, key=lambda row: row["day"]):
+        standing.note(row["day"], Kind(row["kind"]))
     for row in world.ledger.effective("incidents", world.name):
         if row["day"] < day and row["event"] == "opened":
             standing.open_causes[row["cause"]] = row["incident_id"]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from mlops_assets.decisions import Decision, Kind
 from mlops_assets.monitoring_loop.verdict import Finding, Verdict
+from mlops_assets.service.training import ModelPolicy
 
 RETRAINING = "retraining"
 
@@ -26,7 +27,7 @@ def decide(
     *,
     is_frozen: bool,
     open_causes: Collection[str],
-    is_cadence_day: bool,
+    reasons_to_retrain: Sequence[str],
 ) -> list[Decision]:
     """Decisions of a day, in the order in which they are carried out: freeze, incidents, retraining.
 
@@ -36,7 +37,7 @@ def decide(
         findings: the grounds of the verdict, gravest first (``verdict.findings``).
         is_frozen: retraining was already frozen when the day began.
         open_causes: causes with an open incident; they get no second one.
-        is_cadence_day: a retraining is due. A freeze, an old one or today's, holds it back.
+        reasons_to_retrain: why a retraining is due, if it is. A freeze, an old one or today's, holds it back.
     """
     grave = [finding for finding in findings if Kind.FREEZE in DECISIONS_FOR_TIER[finding.tier]]
     decisions = []
@@ -44,14 +45,50 @@ def decide(
         evidence = {"day": day.isoformat(), "causes": sorted({finding.cause for finding in grave})}
         decisions.append(Decision(Kind.FREEZE, RETRAINING, grave[0].reason, evidence))
     decisions += incidents(day, findings, open_causes)
-    if is_cadence_day and (grave or is_frozen):
-        because = grave[0].reason if grave else "retraining is frozen until the incident behind it is closed"
-        evidence = {"day": day.isoformat(), "verdict": verdict.verdict, "tier": verdict.tier}
-        decisions.append(Decision(Kind.HOLD_RETRAINING, RETRAINING, because, evidence))
-    elif is_cadence_day:
-        evidence = {"day": day.isoformat(), "verdict": verdict.verdict, "tier": verdict.tier}
-        decisions.append(Decision(Kind.RETRAIN, RETRAINING, f"retraining is due on {day}", evidence))
+    if reasons_to_retrain:
+        decisions.append(retraining(day, verdict, reasons_to_retrain, grave, is_frozen=is_frozen))
     return decisions
+
+
+def retraining(
+    day: date, verdict: Verdict, reasons: Sequence[str], grave: Sequence[Finding], *, is_frozen: bool
+) -> Decision:
+    """Train, or hold it back because of a freeze; the reason says why it was due."""
+    evidence = {"day": day.isoformat(), "verdict": verdict.verdict, "tier": verdict.tier, "due": list(reasons)}
+    if grave or is_frozen:
+        because = grave[0].reason if grave else "retraining is frozen until the incident behind it is closed"
+        return Decision(Kind.HOLD_RETRAINING, RETRAINING, because, evidence)
+    return Decision(Kind.RETRAIN, RETRAINING, "; ".join(reasons), evidence)
+
+
+def reasons_to_retrain(
+    model: ModelPolicy,
+    day: date,
+    broken: Sequence[str],
+    *,
+    last_training: date | None,
+    last_hold: date | None,
+    is_frozen: bool,
+) -> list[str]:
+    """Why a retraining is due on a day: the calendar, the performance, or both; empty if it is not.
+
+    Args:
+        model: cadence, cool-down, and the first day that may train.
+        day: the day that was judged.
+        broken: rules of ``retrain_when`` that are broken, in words.
+        last_training: newest day on which a training was decided on, for whatever reason. Until
+            ``cool_down_days`` after it performance gives no reason: it is still the old version's.
+        last_hold: newest day on which one was held back; while frozen, this is not said every day either.
+        is_frozen: whether retraining was frozen when the day began.
+    """
+    if model.first_training is not None and day < model.first_training:
+        return []
+    reasons = [f"cadence: {model.cadence}, due on {day}"] if is_cadence_day(day, model.cadence) else []
+    said = max((d for d in (last_training, last_hold if is_frozen else None) if d is not None), default=None)
+    has_cooled = said is None or (day - said).days > model.cool_down_days
+    if broken and (has_cooled or reasons):
+        reasons += [f"performance: {reason}" for reason in broken]
+    return reasons
 
 
 def incidents(day: date, findings: Sequence[Finding], open_causes: Collection[str]) -> Iterator[Decision]:

@@ -3,7 +3,7 @@
 The verdict is the highest tier of what was found that day; what follows from it is decided in ``actions.py``.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -65,6 +65,7 @@ def judge_day(
     is_blocked: bool,
     *,
     source_of: Mapping[str, str] | None = None,
+    quality: Sequence[Finding] = (),
 ) -> Verdict:
     """The verdict on a day: quiet, note, investigate or break glass, for the highest tier of its findings.
 
@@ -76,6 +77,8 @@ def judge_day(
         is_blocked: no features and no predictions that day: tier unknown, whatever else is known.
         source_of: source of a feature. Features of one source then share its name as their cause, so that a
             broken source is one incident and not one per column.
+        quality: what the rules over quality found; they are about the days that matured, so a blocked day
+            leaves them to the next one.
     """
     of_sources = list(source_findings(day, source_states))
     if is_blocked:
@@ -83,7 +86,7 @@ def judge_day(
         blocking = [Finding("unknown", finding.cause, f"blocked: {finding.reason}") for finding in causes]
         findings = blocking or [Finding("unknown", "blocked", f"{day} is blocked")]
     else:
-        findings = of_sources + list(drift_findings(day, drift, source_of or {}))
+        findings = of_sources + list(quality) + list(drift_findings(day, drift, source_of or {}))
     findings.sort(key=lambda finding: (-RANK[finding.tier], -finding.weight, finding.cause, finding.reason))
     tier = findings[0].tier if findings else "stable"
     state = "blocked" if is_blocked else "computed"

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
 from mlops_assets.service.policy import Identifier, Policy
 
 
@@ -29,9 +30,14 @@ class QualityPolicy(Policy):
 
     ``slices`` maps the name of a slice to an SQL expression over the request: ``{"carrier": "carrier"}`` is the
     column itself. The values are kept with every prediction.
+
+    ``degradation`` are the sentences that open an incident when they come true; ``calibration`` is watched
+    without being asked (None switches it off).
     """
 
     core_metrics: tuple[str, ...] = Field(default=("brier", "auc", "calibration_ratio"), min_length=1)
     windows_days: tuple[int, ...] = (1, 7, 14, 28)
     slices: dict[Identifier, str] = {}
     min_labels: int = Field(default=50, ge=1)
+    degradation: tuple[DegradationRule, ...] = ()
+    calibration: CalibrationMonitor | None = CalibrationMonitor()

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from mlops_assets.service.degradation import DegradationRule
 from mlops_assets.service.policy import Days, Identifier, Policy, Share
 
 
@@ -34,6 +35,10 @@ class ModelPolicy(Policy):
 
     ``prior`` is the score of every request until the first release. ``cadence`` decides on the last day of
     each month (``monthly``) or on Sundays (``weekly``); ``approval`` says whether a passed gate is enough.
+
+    ``retrain_when`` retrains beside the cadence: rules over what was served, for instance *calibration_ratio
+    over 14 days above 1.25*. After a decision to train, whatever its reason, such a rule stays silent for
+    ``cool_down_days``: the days it looks at were answered by the version before. A freeze wins over both.
     """
 
     champion: ModelTier
@@ -43,6 +48,8 @@ class ModelPolicy(Policy):
     training_window_days: int | None = Field(default=None, ge=1, description="None: all mature days.")
     cadence: Literal["monthly", "weekly", "never"] = "monthly"
     gate: GatePolicy = GatePolicy()
-    first_training: date | None = Field(default=None, description="No cadence day before this one counts.")
+    retrain_when: tuple[DegradationRule, ...] = ()
+    cool_down_days: Days = 14
+    first_training: date | None = Field(default=None, description="No training before this day.")
     approval: Literal["automatic", "sign_off"] = "automatic"
     registered_name: Identifier | None = None

@@ -7,10 +7,11 @@ from datetime import date
 import pandas as pd
 import pytest
 
+from mlops_assets import ModelPolicy, ModelTier
 from mlops_assets.decisions import Kind
-from mlops_assets.monitoring_loop.actions import decide, is_cadence_day
+from mlops_assets.monitoring_loop.actions import decide, is_cadence_day, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import drift_frame
-from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
+from mlops_assets.monitoring_loop.verdict import Finding, Verdict, judge_day
 
 DAY = date(2013, 6, 30)
 
@@ -53,7 +54,7 @@ def decided(verdict: Verdict, *, is_frozen: bool = False, open_causes: tuple[str
             verdict.findings,
             is_frozen=is_frozen,
             open_causes=open_causes,
-            is_cadence_day=due,
+            reasons_to_retrain=["cadence: monthly"] if due else [],
         )
     ]
 
@@ -136,6 +137,46 @@ def test_a_quiet_day_retrains_when_it_is_due_unless_frozen():
     assert decided(quiet) == []
     assert decided(quiet, due=True) == [(Kind.RETRAIN, "retraining")]
     assert decided(quiet, due=True, is_frozen=True) == [(Kind.HOLD_RETRAINING, "retraining")]
+
+
+def due(day: date, *broken: str, trained: date | None = None, held: date | None = None, frozen: bool = False):
+    model = ModelPolicy(
+        champion=ModelTier(factory="a:b"), fallback=ModelTier(factory="a:b"), prior=0.2,
+        cadence="monthly", first_training=date(2013, 1, 31), cool_down_days=14,
+    )  # fmt: skip
+    return reasons_to_retrain(model, day, broken, last_training=trained, last_hold=held, is_frozen=frozen)
+
+
+def test_performance_retrains_beside_the_cadence_and_says_so():
+    assert due(date(2013, 4, 24), "ratio 1.3") == ["performance: ratio 1.3"]
+    assert due(date(2013, 4, 30), "ratio 1.3") == ["cadence: monthly, due on 2013-04-30", "performance: ratio 1.3"]
+    assert due(date(2013, 4, 24)) == []
+
+
+def test_performance_stays_silent_while_it_is_still_the_old_versions():
+    trained = date(2013, 4, 24)
+    assert due(date(2013, 5, 8), "ratio 1.3", trained=trained) == []
+    assert due(date(2013, 5, 9), "ratio 1.3", trained=trained) == ["performance: ratio 1.3"]
+    assert due(date(2013, 4, 30), trained=trained) == ["cadence: monthly, due on 2013-04-30"], "the cadence goes on"
+
+
+def test_while_frozen_a_held_back_retraining_is_said_once_in_a_cool_down():
+    held = date(2013, 4, 24)
+    assert due(date(2013, 4, 25), "ratio 1.3", held=held, frozen=True) == []
+    assert due(date(2013, 5, 9), "ratio 1.3", held=held, frozen=True) == ["performance: ratio 1.3"]
+    assert due(date(2013, 4, 25), "ratio 1.3", held=held) == ["performance: ratio 1.3"], "nothing holds it back now"
+
+
+def test_nothing_trains_before_the_first_training():
+    assert due(date(2012, 12, 31), "ratio 1.3") == []
+
+
+def test_what_quality_found_is_an_incident_named_before_shifts_of_the_same_tier():
+    drift = findings(("wind", "moderate", 40.0))
+    quality = [Finding("moderate", "quality:calibration", "observed/predicted 1.9", 203.0)]
+    verdict = judge_day(DAY, drift, {}, False, quality=quality)
+    assert verdict.reason == "observed/predicted 1.9; wind moved"
+    assert decided(verdict)[0] == (Kind.OPEN_INCIDENT, "quality:calibration")
 
 
 def test_cadence_days():

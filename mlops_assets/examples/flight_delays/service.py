@@ -8,6 +8,7 @@ from datetime import date
 
 from mlops_assets import (
     Aggregate,
+    DegradationRule,
     DriftPolicy,
     Duty,
     Expected,
@@ -235,8 +236,24 @@ flight_delays = MLService(
         fallback=ModelTier(factory="mlops_assets.examples.flight_delays.models:fallback"),
         prior=0.2,
         first_training=date(2013, 1, 31),
+        # A month is too long to wait when two weeks of answers were off by a quarter.
+        retrain_when=(
+            DegradationRule(
+                metric="calibration_ratio", above=1.25, window_days=14, broken_days=1, of_days=1, min_labels=2_000
+            ),
+            DegradationRule(
+                metric="calibration_ratio", below=0.8, window_days=14, broken_days=1, of_days=1, min_labels=2_000
+            ),
+        ),
+        cool_down_days=14,
     ),
-    quality=QualityPolicy(slices={"carrier": "carrier", "origin": "origin", "hour_band": HOUR_BAND}),
+    quality=QualityPolicy(
+        slices={"carrier": "carrier", "origin": "origin", "hour_band": HOUR_BAND},
+        degradation=(
+            DegradationRule(metric="brier", rises_by_share=0.05, compared_with="fallback", broken_days=3, of_days=4),
+            DegradationRule(metric="auc", below=0.6, window_days=14, broken_days=3, of_days=3, min_labels=2_000),
+        ),
+    ),
     # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.
     drift=DriftPolicy(critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h")),
 )

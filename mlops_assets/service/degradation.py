@@ -1,0 +1,109 @@
+"""When falling quality asks for a person, or for a retraining: rules as declared sentences."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mlops_assets.service.policy import Days, Policy, Share
+
+LIMITS = ("rises_by_share", "drops_by_share", "rises_by", "drops_by", "above", "below")
+"""The ways to say how bad is too bad; a rule has exactly one."""
+
+
+class DegradationRule(Policy):
+    """One sentence: *brier up 5 % against the fallback on 3 of 4 days*.
+
+    A day is broken if the metric over the ``window_days`` that end on it has moved by more than the limit.
+    The rule is broken if ``broken_days`` of the newest ``of_days`` days are. A day that is not measured is
+    never a good one: where it could have made the difference, the answer is *unknown*.
+
+    ``rises_by_share`` and ``drops_by_share`` are relative (0.05 = 5 %), ``rises_by`` and ``drops_by`` in the
+    unit of the metric; both need ``compared_with``: the fallback's value on the same rows of the same day
+    (the control), or the median of the same weekday over eight weeks. ``above`` and ``below`` are levels.
+
+    ``min_state`` *provisional* looks at days whose labels are still coming in: only from ``completeness`` .5
+    on, and only if the whole interval lies beyond the limit. *final* waits for maturity.
+    """
+
+    metric: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    rises_by_share: float | None = Field(default=None, gt=0)
+    drops_by_share: Share | None = None
+    rises_by: float | None = Field(default=None, gt=0)
+    drops_by: float | None = Field(default=None, gt=0)
+    above: float | None = None
+    below: float | None = None
+    compared_with: Literal["fallback", "same_weekday"] | None = None
+    broken_days: int = Field(default=3, ge=1)
+    of_days: int = Field(default=4, ge=1)
+    window_days: int = Field(default=1, ge=1)
+    min_state: Literal["provisional", "final"] = "final"
+    min_labels: int = Field(default=200, ge=1)
+    slice: str = "all"
+    tier: Literal["expected", "moderate", "severe"] = "moderate"
+
+    @property
+    def limit(self) -> tuple[str, float]:
+        """Which limit was declared, and its number."""
+        return next((name, getattr(self, name)) for name in LIMITS if getattr(self, name) is not None)
+
+    @property
+    def is_rise(self) -> bool:
+        """Whether more is worse."""
+        return self.limit[0] in ("rises_by_share", "rises_by", "above")
+
+    @property
+    def sentence(self) -> str:
+        """The rule as a person says it; also its name in table ``rules``."""
+        name, number = self.limit
+        if name in ("above", "below"):
+            moved = f"{name} {number:g}"
+        else:
+            moved = f"{'up' if self.is_rise else 'down'} {number:.3g}"
+            if name.endswith("_share"):
+                moved = f"{'up' if self.is_rise else 'down'} {number * 100:.3g} %"
+        against = {None: "", "fallback": " against the fallback", "same_weekday": " against the same weekday"}
+        of_slice = "" if self.slice == "all" else f" of {self.slice}"
+        window = "" if self.window_days == 1 else f" over {self.window_days} days"
+        return f"{self.metric}{of_slice}{window} {moved}{against[self.compared_with]}{self._days}"
+
+    @property
+    def _days(self) -> str:
+        if self.of_days == 1:
+            return ""
+        if self.broken_days == self.of_days:
+            return f" for {self.of_days} consecutive days"
+        return f" on {self.broken_days} of {self.of_days} days"
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "DegradationRule":
+        declared = [name for name in LIMITS if getattr(self, name) is not None]
+        if len(declared) != 1:
+            raise ValueError(
+                f"a degradation rule on '{self.metric}' needs exactly one of {', '.join(LIMITS)}; "
+                f"it has {', '.join(declared) or 'none'}"
+            )
+        is_level = declared[0] in ("above", "below")
+        if is_level and self.compared_with:
+            raise ValueError(f"'{declared[0]}' is a level of '{self.metric}': leave compared_with out")
+        if not is_level and not self.compared_with:
+            raise ValueError(f"'{declared[0]}' of '{self.metric}' needs compared_with: 'fallback' or 'same_weekday'")
+        if self.broken_days > self.of_days:
+            raise ValueError(f"broken_days={self.broken_days} of '{self.metric}' is more than of_days={self.of_days}")
+        return self
+
+
+class CalibrationMonitor(Policy):
+    """Watches observed beside predicted positives; needs no declaration to be on.
+
+    A finding is a gap between the two that is large (observed / predicted outside of ``min_ratio`` and
+    ``max_ratio``) and surprising (``moderate_z`` times the gaps of the champion's own past
+    ``residual_days``; the day is the unit). It sees what no feature shows: the world answers differently to
+    the same inputs. ``windows_days`` are counted over mature days.
+    """
+
+    windows_days: tuple[int, ...] = (1, 7)
+    min_ratio: float = Field(default=0.8, gt=0, lt=1)
+    max_ratio: float = Field(default=1.25, gt=1)
+    moderate_z: float = Field(default=3.0, gt=0)
+    residual_days: int = Field(default=60, ge=14)
+    min_days: Days = 20
