@@ -20,7 +20,6 @@ import dagster as dg
 from dagster import DagsterExecutionInterruptedError
 
 from mlops_assets.adapters.asset_specs import daily, key_of, source_key
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.dagster_events import (
     Log,
     closed_before,
@@ -180,7 +179,7 @@ class _Asked:
         """Second pass, for the days that are over; a blocked day stays missing."""
         from mlops_assets.closing.features import ensure_features
 
-        first, now = self.world.first_unclosed(), wall_clock() if self.acts else self.world.now()
+        first, now = self.world.first_unclosed(), self.world.clock() if self.acts else self.world.now()
         over = [day for day in self.days if day < first or self.world.calendar.end_of(day) <= now]
         if not over or over[0] > first or not self.has(*SECOND_PASS, *DAY_LOOP):
             return

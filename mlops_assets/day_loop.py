@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Lease
@@ -93,7 +92,7 @@ def declare(world: World) -> None:
     features = world.service.feature_set
     row = {
         "service": world.name, "feature_version": features.version, "text": features.model_dump_json(),
-        "compiled": ", ".join(features.names), "recorded_at": wall_clock(),
+        "compiled": ", ".join(features.names), "recorded_at": world.clock(),
     }  # fmt: skip
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "declarations", [row])
@@ -111,7 +110,7 @@ def _recompute(world: World, days: list[date], on_day: Callable[[DayReport], Non
 
 def _close_block(world: World, lease: Lease, days: list[date], *, acts: bool, by: str) -> list[DayReport]:
     """Close a block up to the first day whose decisions change something, or that may not close yet."""
-    now = wall_clock() if acts else world.now()  # a replay waits for nothing that the wall clock has left behind
+    now = world.clock() if acts else world.now()  # a replay waits for nothing that the wall clock has left behind
     closable: list[date] = []
     for day in days:
         if waits_for(world, day, now) is not None:
@@ -176,7 +175,7 @@ def open_epoch(world: World, from_day: date, by: str) -> None:
         )
     epoch = {
         "service": world.name, "epoch": world.ledger.epoch(world.name) + 1, "from_day": from_day, "until_day": last,
-        "by": by, "versions": world.lake.versions(), "opened_at": wall_clock(),
+        "by": by, "versions": world.lake.versions(), "opened_at": world.clock(),
     }  # fmt: skip
     with (
         world.ledger.lease(world.name, f"redo by {by}") as lease,

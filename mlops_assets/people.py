@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Sequence
 from datetime import date
 
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
 
@@ -46,7 +45,7 @@ def _tell(world: World, kind: str, subject: str, *, by: str, reason: str) -> dat
         "by": by,
         "reason": reason,
         "effective_day": day,
-        "recorded_at": wall_clock(),
+        "recorded_at": world.clock(),
     }
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "inputs", [row])

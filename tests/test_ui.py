@@ -71,13 +71,12 @@ def test_a_program_that_ends_by_itself_is_named_with_its_log(tmp_path: Path):
     )
 
 
-def test_a_program_that_ignores_ctrl_c_is_ended_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mlops_assets.adapters.processes.GRACE_SECONDS", 0.5)
+def test_a_program_that_ignores_ctrl_c_is_ended_all_the_same(tmp_path: Path):
     ignores = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     program = sleeper(tmp_path, f"{ignores}; print('up', flush=True); import time; time.sleep(99)")
     with running([program], os.environ) as started:
         wait_for(program.log, "up")
-        end_all(started)
+        end_all(started, grace_seconds=0.5)
         assert members(started[0].group) == []
 
 

@@ -132,9 +132,9 @@ def running(programs: Sequence[Program], environment: Mapping[str, str]) -> Iter
         end_all(started)
 
 
-def end_all(started: Sequence[Running]) -> None:
-    """End every group: SIGINT, after GRACE_SECONDS SIGTERM, then SIGKILL."""
-    for number, patience in ((signal.SIGINT, GRACE_SECONDS), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+def end_all(started: Sequence[Running], *, grace_seconds: float = GRACE_SECONDS) -> None:
+    """End every group: SIGINT, after ``grace_seconds`` SIGTERM, then SIGKILL."""
+    for number, patience in ((signal.SIGINT, grace_seconds), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         for one in started:
             if members(one.group):
                 os.killpg(one.group, number)

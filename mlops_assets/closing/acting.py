@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.engine import frame, literal, open_engine, quote
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Row
@@ -59,7 +58,7 @@ def _record(world: World, decision: Row, state: str, moment: Moment, detail: str
     row = {
         "service": world.name, "epoch": decision["epoch"], "day": decision["day"],
         "decision_id": decision["decision_id"], "attempt": decision["attempt"], "state": state, "by": moment.by,
-        "detail": detail, "acted_at": moment.now, "recorded_at": wall_clock(),
+        "detail": detail, "acted_at": moment.now, "recorded_at": world.clock(),
     }  # fmt: skip
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "actions", [row])

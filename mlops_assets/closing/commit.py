@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.engine import copy_sql, literal, quote, run
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Lease, Row
@@ -106,7 +105,7 @@ def _listed(world: World, block: Block, kept: Sequence[date], epoch: int) -> lis
 
 
 def _closings(world: World, block: Block, kept: Sequence[date], epoch: int, versions: Mapping[str, int]) -> list[Row]:
-    at: datetime = wall_clock()
+    at: datetime = world.clock()
     return [
         {
             "service": world.name, "epoch": epoch, "day": day,

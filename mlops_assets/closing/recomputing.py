@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.engine import copy_sql, literal, open_engine, rows, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, compute_block
@@ -157,7 +156,7 @@ def _divergence(world: World, name: str, day: date, before: str, now: str) -> Ro
     what = "a fact would differ; it was not rewritten" if name in FACTS else "a derived value differs; it was rewritten"
     return {
         "service": world.name, "epoch": world.ledger.epoch(world.name), "day": day, "table_name": name,
-        "recorded": before, "would_be": now, "reason": what, "recorded_at": wall_clock(),
+        "recorded": before, "would_be": now, "reason": what, "recorded_at": world.clock(),
     }  # fmt: skip
 
 
@@ -171,7 +170,7 @@ def _decision_divergences(
             "day": (decided.get(i) or would[i])["day"], "table_name": "decisions",
             "recorded": i if i in recorded_ids else "", "would_be": "" if i in recorded_ids else i,
             "reason": f"this decision would {'not ' if i in recorded_ids else ''}be taken now",
-            "recorded_at": wall_clock(),
+            "recorded_at": world.clock(),
         }
         for i in sorted(recorded_ids ^ set(would))
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from mlops_assets.adapters.calendar import days_between, wall_clock
+from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import copy_sql, open_engine, put, quote, register_days, rows, run
 from mlops_assets.adapters.landing import Delivery, deliveries, read_deliveries
 from mlops_assets.adapters.ledger import Row
@@ -98,7 +98,7 @@ def _records(world: World, new: Sequence[tuple[Delivery, str]], found: Inspectio
             "reason": _reason(file, found),
             "bytes": file.bytes,
             "modified_ns": file.modified_ns,
-            "recorded_at": wall_clock(),
+            "recorded_at": world.clock(),
         }
         for file, fingerprint in new
     ]

@@ -1,6 +1,6 @@
 """One service with everything around it: its tables, its ledger, its calendar, its models."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -27,10 +27,15 @@ SHARED = "sources"
 
 @dataclass(frozen=True)
 class World:
-    """A declared service and the stores that hold its state; cheap to make, nothing is opened before use."""
+    """A declared service and the stores that hold its state; cheap to make, nothing is opened before use.
+
+    ``clock`` tells the wall's time; all of the package's time comes in through this door, but for the lease's signs
+    of life, which are about processes.
+    """
 
     service: MLService
     home: Home
+    clock: Callable[[], datetime] = wall_clock
 
     @property
     def name(self) -> str:
@@ -89,7 +94,7 @@ class World:
 
     def now(self) -> datetime:
         """The service's time outside of a replay: the wall clock, or the demo's (PROTOCOL.md 7)."""
-        wall = wall_clock()
+        wall = self.clock()
         if self.service.clock == "wall":
             return wall
         closings = self.ledger.closings(self.name)

@@ -1,6 +1,7 @@
 """The rules of time, facts and closings (docs/closings.md), one story each."""
 
 import hashlib
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -103,9 +104,7 @@ def test_rows_of_a_late_file_are_unseen_by_the_requests_of_the_day_that_lists_it
 # --- 2: when a day may close ----------------------------------------------------------------------------------------
 
 
-def test_a_day_waits_for_its_files_by_name_until_its_deadline_and_closes_without_them_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_waits_for_its_files_by_name_until_its_deadline_and_closes_without_them_then(tmp_path: Path) -> None:
     world = a_world(tmp_path, untrained())
     deliver_all(world.home.landing, span(0, 1), without=[("scans", day(1))])
     close(world, [day(0)])
@@ -114,10 +113,10 @@ def test_a_day_waits_for_its_files_by_name_until_its_deadline_and_closes_without
     end = CALENDAR.end_of(day(1))
 
     def closable(now: datetime) -> tuple[bool, str]:
-        monkeypatch.setattr("mlops_assets.closing.world.wall_clock", lambda: now)
-        found = first_closable(world)
+        then = replace(world, clock=lambda: now)
+        found = first_closable(then)
         assert found.day == day(1)
-        closed = run_days(world, [day(1)], acts=False, by="the schedule", on_day=lambda report: None)
+        closed = run_days(then, [day(1)], acts=False, by="the schedule", on_day=lambda report: None)
         assert [report.day for report in closed] == ([day(1)] if found.is_closable else [])
         return found.is_closable, found.reason
 
@@ -128,12 +127,9 @@ def test_a_day_waits_for_its_files_by_name_until_its_deadline_and_closes_without
     assert "scans missing" in stored(world, "verdicts").set_index("day").loc[day(1), "reason"]
 
 
-def test_a_day_whose_files_are_there_closes_as_soon_as_it_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = a_world(tmp_path, untrained())
+def test_a_day_whose_files_are_there_closes_as_soon_as_it_is_over(tmp_path: Path) -> None:
+    world = replace(a_world(tmp_path, untrained()), clock=lambda: CALENDAR.end_of(day(0)))
     deliver_all(world.home.landing, [day(0)])
-    monkeypatch.setattr("mlops_assets.closing.world.wall_clock", lambda: CALENDAR.end_of(day(0)))
     assert first_closable(world).is_closable
 
 
@@ -147,12 +143,11 @@ def test_a_range_that_would_leave_a_gap_is_refused_and_names_the_day_to_start_at
 
 
 def test_a_mixed_range_recomputes_what_is_closed_and_closes_in_order_up_to_the_first_day_that_waits(
-    eight_days: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eight_days: World, tmp_path: Path
 ) -> None:
-    world = copy_of(eight_days, tmp_path / "w")
+    world = replace(copy_of(eight_days, tmp_path / "w"), clock=lambda: CALENDAR.end_of(day(10)))
     ingest_sources(world, span(0, 11))
     (world.home.landing / "orders" / f"{day(10)}.parquet").unlink()
-    monkeypatch.setattr("mlops_assets.day_loop.wall_clock", lambda: CALENDAR.end_of(day(10)))
     reports = run(world, span(6, 11))
     assert [(r.day, r.is_new) for r in reports] == [(day(6), False), (day(7), False), (day(8), True), (day(9), True)]
     assert world.first_unclosed() == day(10)
@@ -332,16 +327,11 @@ def test_the_demo_lets_a_day_pass_every_two_minutes_and_never_runs_far_ahead() -
     assert found == [CALENDAR.start_of(day(8 + n)) for n in (0, 0, 1, 2, 2, 0)]
 
 
-def test_the_demo_closes_its_next_day_two_minutes_after_the_last(
-    eight_days: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_demo_closes_its_next_day_two_minutes_after_the_last(eight_days: World, tmp_path: Path) -> None:
     world = copy_of(eight_days, tmp_path / "w", untrained(clock="demo"))
     closed_at = world.ledger.closings(world.name)[day(7)]["closed_at"]
-    found = []
-    for passed in (timedelta(), DEMO_DAY):
-        now = closed_at + passed
-        monkeypatch.setattr("mlops_assets.closing.world.wall_clock", lambda now=now: now)
-        found.append(first_closable(world).reason)
+    clocks = (lambda: closed_at, lambda: closed_at + DEMO_DAY)
+    found = [first_closable(replace(world, clock=clock)).reason for clock in clocks]
     assert found == [f"{day(8)} ends at {CALENDAR.end_of(day(8))} UTC", f"{day(8)} may close"]
     assert a_world(tmp_path / "new", untrained(clock="demo")).now() == CALENDAR.end_of(FIRST)
 
