@@ -20,6 +20,7 @@ from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import known_for
 from mlops_assets.closing.recomputing import recompute_block
 from mlops_assets.closing.standing import pending_decisions, waits_for
+from mlops_assets.closing.voids import void_lines
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import LedgerError, RangeError
@@ -193,6 +194,7 @@ def recover(world: World) -> list[str]:
             lines.append(f"'{name}' is being written by {holder['holder']} (process {holder['pid']})")
     pending = pending_decisions(world)
     lines += [f"to be carried out: {row['decision_id']} (attempt {row['attempt']})" for row in pending]
+    lines += void_lines(world)
     if world.releases() and not any(row["kind"] == Kind.RETRAIN.value for row in pending):
         reconcile(world)
     return lines

@@ -8,6 +8,7 @@ from mlops_assets.adapters.engine import literal, quote
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.standing import first_closable, pending_decisions, standing_before
+from mlops_assets.closing.voids import void_inputs
 from mlops_assets.closing.world import World
 
 Status = dict[str, Any]
@@ -42,6 +43,17 @@ def status_of(world: World, as_of: date | None = None) -> Status:
         ],
         "pending_actions": [
             {"decision_id": row["decision_id"], "kind": row["kind"]} for row in pending_decisions(world)
+        ],
+        "void_inputs": [
+            {
+                "input_id": row["input_id"],
+                "kind": row["kind"],
+                "subject": row["subject"],
+                "by": row["by"],
+                "effective_day": row["effective_day"].isoformat(),
+                "reason": row["void"],
+            }
+            for row in void_inputs(world)
         ],
         "verdicts": _verdicts(world, last),
         "next": _next(world),
@@ -112,6 +124,10 @@ def status_lines(status: Status) -> Iterator[str]:
     yield f"  actions         {len(status['pending_actions'])} pending"
     for row in status["pending_actions"]:
         yield f"    {row['decision_id']}"
+    if status["void_inputs"]:
+        yield f"  void            {len(status['void_inputs'])} of the words that people said"
+    for row in status["void_inputs"]:
+        yield f"    {row['kind']} by {row['by']}, effective {row['effective_day']}: {row['reason']}"
     waits = status["next"]
     yield f"  next            {waits['reason']}"
     yield f"  written by      {status['writer'] or 'nobody now'}"
