@@ -185,6 +185,16 @@ def test_every_request_has_exactly_one_served_prediction(replayed: tuple[Run, st
 
 
 @pytest.mark.slow
+def test_only_the_tables_that_a_query_names_are_opened_and_all_are_known(replayed: tuple[Run, str]):
+    run, _output = replayed
+    [direct] = rows(run, 'select count(*) as n from FLIGHT_DELAYS."Predictions"')
+    [found] = rows(run, "select count(*) as n from query_table('flight_delays.predictions')")
+    assert found == direct and direct["n"] > 0
+    known = rows(run, "select view_name from duckdb_views() where schema_name = 'flight_delays'")
+    assert {"labels", "verdicts", "features"} <= {row["view_name"] for row in known}
+
+
+@pytest.mark.slow
 def test_outcomes_can_be_asked_as_they_were_known(replayed: tuple[Run, str]):
     run, _said = replayed
     [then] = rows(run, "select count(*) as n, count(value) as k from flight_delays.outcomes_as_of('2013-01-02')")

@@ -6,6 +6,7 @@ that is the version vector of the last closing, and only its closed days: an ans
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ from mlops_assets.tables import SOURCE_COLUMNS, TABLES, Column, Table
 SHARED = "sources"
 LEDGER_TABLES = ("decisions", "actions", "incidents", "releases", "gates", "closings", "divergences")
 """Ledger tables that people see, each with a ``day``; only rows that count in the current epoch."""
+
+
+FINDS_TABLES = frozenset({"query", "query_table"})
+"""Functions that read tables whose names they are given: what they will name cannot be seen beforehand."""
 
 
 class QueryError(MlopsError):
@@ -82,7 +87,7 @@ def ask(services: Sequence[MLService], home: Home, query: str, *, is_open: bool 
     Raises:
         QueryError: it is not one reading statement, or DuckDB refuses it.
     """
-    with open_views(services, home, is_open=is_open) as con:
+    with open_views(services, home, is_open=is_open, query=query) as con:
         try:
             statements = con.extract_statements(query)
         except duckdb.Error as error:
@@ -117,17 +122,22 @@ def _known(con: duckdb.DuckDBPyConnection) -> str:
 
 
 @contextmanager
-def open_views(services: Sequence[MLService], home: Home, *, is_open: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The engine with a schema per service and ``sources``; it can read the lake's files and nothing else."""
+def open_views(
+    services: Sequence[MLService], home: Home, *, is_open: bool, query: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The engine with a schema per service and ``sources``; it can read the lake's files and nothing else.
+
+    With a query, only the tables that it names are opened; the others are there without rows.
+    """
     ledger = Ledger(home.ledger_url)
     with open_engine() as con:
         closed = {service.name: ledger.closings(service.name) for service in services}
         run(con, create_schema_sql(SHARED))
         for source in {source.name: source for one in services for source in one.sources}.values():
             ends = [max(closed[s.name]) for s in services if closed[s.name] and source in s.sources]
-            _open_source(con, home, source, last=None if is_open else max(ends, default=date.min))
+            _open_source(con, home, source, query, last=None if is_open else max(ends, default=date.min))
         for service in services:
-            _open_service(con, ledger, home, service, closed[service.name], is_open=is_open)
+            _open_service(con, ledger, home, service, closed[service.name], query, is_open=is_open)
         for statement in sandbox_sql(str(home.tables)):
             run(con, statement)
         yield con
@@ -168,8 +178,22 @@ def view_sql(
     )
 
 
-def _open_source(con: duckdb.DuckDBPyConnection, home: Home, source: Source, *, last: date | None) -> None:
-    lake = Lake(home.tables, SHARED)
+def _is_named(table: str, query: str | None) -> bool:
+    """Whether a query can mean a table: a word of it is its name, or it finds its tables in a way of its own."""
+    words = set(re.findall(r"\w+", query.lower())) if query is not None else set()
+    in_macro = "outcomes_as_of" in words and table in ("predictions", "labels")
+    return query is None or table in words or in_macro or bool(words & FINDS_TABLES)
+
+
+def _lake_of(home: Home, schema: str, table: str, query: str | None) -> Lake:
+    """The lake of one table, or, if the query does not ask for it, one without any."""
+    return Lake(home.tables if _is_named(table, query) else home.tables / "not asked for", schema)
+
+
+def _open_source(
+    con: duckdb.DuckDBPyConnection, home: Home, source: Source, query: str | None, *, last: date | None
+) -> None:
+    lake = _lake_of(home, SHARED, source.name, query)
     columns = SOURCE_COLUMNS + tuple(Column(name, kind, "") for name, kind in source.columns.items())
     files = lake.files(source.name, None, None, last)
     run(con, view_sql(SHARED, source.name, files, columns, where="true", is_open=False))
@@ -181,6 +205,7 @@ def _open_service(
     home: Home,
     service: MLService,
     closed: Mapping[date, Row],
+    query: str | None,
     *,
     is_open: bool,
 ) -> None:
@@ -188,7 +213,7 @@ def _open_service(
     last = None if is_open else max(closed, default=date.min)
     pinned = dict(closed[max(closed)]["versions"]) if closed and not is_open else {}
     for table in TABLES:
-        lake = Lake(home.tables, SHARED if table.is_shared else service.name)
+        lake = _lake_of(home, SHARED if table.is_shared else service.name, table.name, query)
         _open_table(con, lake, service, table, version=pinned.get(table.name), last=last)
     for name in LEDGER_TABLES:
         rows = [row for row in ledger.effective(name, service.name) if last is None or row["day"] <= last]
