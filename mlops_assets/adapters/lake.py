@@ -16,7 +16,7 @@ import duckdb
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from mlops_assets.adapters.engine import literal, quote, run
+from mlops_assets.adapters.engine import literal, quote, rows, run
 from mlops_assets.tables import Column
 
 if TYPE_CHECKING:
@@ -27,21 +27,36 @@ CHECKPOINT_COMMITS = 20
 """After so many commits the log is summed up, so that opening a table costs the same in December as in January."""
 
 
-def read_sql(name: str, files: Sequence[str], columns: Sequence[Column], is_open: bool) -> str:
-    """SQL of a view over an explicit list of files; with none, over no rows of the declared shape.
+def read_sql(files: Sequence[str], columns: Sequence[Column], is_open: bool) -> str:
+    """SQL of the rows of an explicit list of files; with none, of no rows of the declared shape.
 
-    Files may lack a newer column, of an open table (features) or of one that has grown since: it reads as null.
+    Open tables (features), and tables that an older version of this package began, may have files without a
+    newer column: those columns read as null.
     """
     listed = ", ".join(f"null::{c.type} as {quote(c.name)}" for c in columns)
-    shape = f"create or replace temp view {quote(name)} as select {listed} where false"
+    no_rows = f"select {listed} where false"
     if not files:
-        return shape
+        return no_rows
     paths = ", ".join(literal(file) for file in files)
     union = ", union_by_name = true" if is_open else ""
-    return (
-        f"{shape} union all by name select * from "
-        f"read_parquet([{paths}], hive_partitioning = true, hive_types = {{'day': DATE}}{union})"
-    )
+    read = f"select * from read_parquet([{paths}], hive_partitioning = true, hive_types = {{'day': DATE}}{union})"
+    return f"{no_rows} union all by name {read}" if is_open else read
+
+
+def view_sql(name: str, query: str) -> str:
+    """SQL that names a query."""
+    return f"create or replace temp view {quote(name)} as {query}"
+
+
+def parquet_columns_sql() -> str:
+    """SQL of the column names of a Parquet file."""
+    return "select name from parquet_schema(?)"
+
+
+def is_older(con: duckdb.DuckDBPyConnection, files: Sequence[str], columns: Sequence[Column]) -> bool:
+    """Whether the oldest of some data files was written before one of the columns was declared."""
+    found = {row[0] for file in files[:1] for row in rows(con, parquet_columns_sql(), [file])}
+    return bool(files) and not {column.name for column in columns} <= found | {"day"}
 
 
 def days_predicate_sql(days: Collection[date]) -> str:
@@ -132,7 +147,7 @@ class Lake:
     ) -> None:
         """Open one version (default: the newest) of a table as a view in the engine, limited to some days."""
         files = self.files(table, version, first, last)
-        run(con, read_sql(name or table, files, columns, is_open))
+        run(con, view_sql(name or table, read_sql(files, columns, is_open or is_older(con, files, columns))))
 
     def replace_days(
         self,

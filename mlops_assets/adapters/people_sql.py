@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from mlops_assets.adapters.calendar import Calendar, days_between
 from mlops_assets.adapters.engine import literal, open_engine, quote, run
 from mlops_assets.adapters.home import Home
-from mlops_assets.adapters.lake import Lake
+from mlops_assets.adapters.lake import Lake, is_older, read_sql
 from mlops_assets.adapters.ledger import EVENTS, Ledger, Row
 from mlops_assets.errors import MlopsError
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
@@ -163,19 +163,12 @@ def view_sql(
 ) -> str:
     """SQL of one table as a view, day first; without files a view without rows. ``where`` limits the rows.
 
-    An open table (features) shows whatever columns its files have.
+    An open table (features), or one that an older version of this package began, shows whatever columns its files
+    have.
     """
-    given = f"create view {quote(schema)}.{quote(name)} as "
-    if not files:
-        listed = ", ".join(f"null::{column.type} as {quote(column.name)}" for column in columns)
-        return f"{given} select {listed} where false"
     listed = "day, * exclude (day)" if is_open else ", ".join(quote(column.name) for column in columns)
-    paths = ", ".join(literal(file) for file in files)
-    union = ", union_by_name = true" if is_open else ""
-    return (
-        f"{given} select {listed} from read_parquet([{paths}], hive_partitioning = true, "
-        f"hive_types = {{'day': DATE}}{union}) where {where}"
-    )
+    rows = read_sql(files, columns, is_open)
+    return f"create view {quote(schema)}.{quote(name)} as select {listed} from ({rows}) where {where}"
 
 
 def _is_named(table: str, query: str | None) -> bool:
@@ -196,7 +189,7 @@ def _open_source(
     lake = _lake_of(home, SHARED, source.name, query)
     columns = SOURCE_COLUMNS + tuple(Column(name, kind, "") for name, kind in source.columns.items())
     files = lake.files(source.name, None, None, last)
-    run(con, view_sql(SHARED, source.name, files, columns, where="true", is_open=False))
+    run(con, view_sql(SHARED, source.name, files, columns, where="true", is_open=is_older(con, files, columns)))
 
 
 def _open_service(
@@ -236,7 +229,8 @@ def _open_table(
     where = "true"
     if table.is_shared:
         where = f"source in ({', '.join(literal(source.name) for source in service.sources)})"
-    run(con, view_sql(service.name, table.name, files, table.columns, where=where, is_open=table.is_open))
+    is_mixed = table.is_open or is_older(con, files, table.columns)
+    run(con, view_sql(service.name, table.name, files, table.columns, where=where, is_open=is_mixed))
 
 
 def ledger_types(name: str) -> dict[str, str]:

@@ -31,6 +31,7 @@ from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import log_sql
 from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
+from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
 
 HISTORY_DAYS = 40
@@ -217,7 +218,10 @@ def _score(world: World, block: Block) -> None:
             scored = _scored(world, block, shift, role, row)
             scored["served"] = role == ("champion" if champion else PRIOR)
             put(block.con, "scored", scored)
-            run(block.con, log_sql(world.name, scored="scored", into="predictions"))
+            run(
+                block.con,
+                log_sql(world.name, scored="scored", into="predictions", threshold=world.service.model.threshold),
+            )
 
 
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:
@@ -235,7 +239,15 @@ def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None
     found = requests[["day", "request_id", "predicted_at", "context", "feature_version"]].copy()
     found["model_version"] = row["model_version"] if row else PRIOR
     found["role"], found["score"], found["latency_ms"] = role, scores, elapsed_ms
+    found["cost"] = np.nan if (cost := cost_of(world.service.model, role)) is None else cost
     return found
+
+
+def cost_of(model: ModelPolicy, role: str) -> float | None:
+    """What one prediction in a role costs; the prior costs nothing, a version its tier's price."""
+    if role == PRIOR:
+        return 0.0
+    return (model.fallback if role == "fallback" else model.champion).cost_per_prediction
 
 
 def score_with(world: World, release: Row, requests: pd.DataFrame, names: Sequence[str]) -> "np.ndarray[Any, Any]":

@@ -11,10 +11,12 @@ from mlops_assets.service.policy import Days, Identifier, Policy, Share
 
 class ModelTier(Policy):
     """One grade of model: a factory ``package.module:function`` that returns an unfitted scikit-learn
-    pipeline, given the feature names and the categorical ones among them."""
+    pipeline, given the feature names and the categorical ones among them. ``cost_per_prediction`` is money, in
+    the currency of the service; None: not known."""
 
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     seed: int = 0
+    cost_per_prediction: float | None = Field(default=None, ge=0)
 
 
 class GatePolicy(Policy):
@@ -35,6 +37,7 @@ class ModelPolicy(Policy):
 
     ``prior`` is the score of every request until the first release. ``cadence`` decides on the last day of
     each month (``monthly``) or on Sundays (``weekly``); ``approval`` says whether a passed gate is enough.
+    ``threshold``: a score at or above it is a positive decision; None: nobody decides on the score alone.
 
     ``retrain_when`` retrains beside the cadence: rules over what was served, for instance *calibration_ratio
     over 14 days above 1.25*. After a decision to train, whatever its reason, such a rule stays silent for
@@ -44,6 +47,7 @@ class ModelPolicy(Policy):
     champion: ModelTier
     fallback: ModelTier
     prior: Share
+    threshold: Share | None = None
     primary_metric: Literal["brier", "log_loss"] = "brier"
     training_window_days: int | None = Field(default=None, ge=1, description="None: all mature days.")
     cadence: Literal["monthly", "weekly", "never"] = "monthly"
