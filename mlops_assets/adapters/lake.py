@@ -54,9 +54,14 @@ def parquet_columns_sql() -> str:
 
 
 def is_older(con: duckdb.DuckDBPyConnection, files: Sequence[str], columns: Sequence[Column]) -> bool:
-    """Whether the oldest of some data files was written before one of the columns was declared."""
-    found = {row[0] for file in files[:1] for row in rows(con, parquet_columns_sql(), [file])}
-    return bool(files) and not {column.name for column in columns} <= found | {"day"}
+    """Whether the first or the last of some data files was written before one of the columns was declared."""
+    declared = {column.name for column in columns} - {"day"}
+    return any(not declared <= {row[0] for row in rows(con, parquet_columns_sql(), [file])} for file in ends(files))
+
+
+def ends(files: Sequence[str]) -> set[str]:
+    """The first and the last of some files, if there are any."""
+    return {*files[:1], *files[-1:]}
 
 
 def days_predicate_sql(days: Collection[date]) -> str:
