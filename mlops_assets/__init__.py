@@ -24,6 +24,14 @@ from mlops_assets.service.features import (
 )
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
+from mlops_assets.service.operations import (
+    ErrorObjective,
+    FreshnessObjective,
+    LabelDelayObjective,
+    LatencyObjective,
+    OperationsPolicy,
+    QualityObjective,
+)
 from mlops_assets.service.ownership import Duty, Owner, Raci
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
@@ -39,16 +47,22 @@ __all__ = [
     "DegradationRule",
     "DriftPolicy",
     "Duty",
+    "ErrorObjective",
     "Expected",
+    "FreshnessObjective",
     "GatePolicy",
     "LabelDefinition",
+    "LabelDelayObjective",
+    "LatencyObjective",
     "LatestView",
     "MLService",
     "MLServiceComponent",
     "MlopsError",
     "ModelPolicy",
     "ModelTier",
+    "OperationsPolicy",
     "Owner",
+    "QualityObjective",
     "QualityPolicy",
     "Raci",
     "Request",

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mlops_assets.day_loop import DayReport
 
 SECOND_PASS = ("features", "profiles")
-DAY_LOOP = ("predictions", "labels", "outcomes", "quality", "drift", "verdict")
+DAY_LOOP = ("predictions", "labels", "outcomes", "quality", "operations", "drift", "loop_sync", "verdict")
 RANGE_FIRST, RANGE_LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 PROCESS = "mlops/process"
 WAIT_SECONDS = 300.0

@@ -1,8 +1,8 @@
 """The day loop: the only place where a day is closed. The daily run, a replay and a backfill call the same function.
 
-predictions -> labels -> outcomes -> score profiles -> quality -> drift -> verdict -> commit -> act, in one process
-over blocks of days on in-memory tables. A block is kept up to the first day whose decisions change something,
-committed, acted on, and the loop goes on (docs/decisions/0003-day-loop.md).
+predictions -> labels -> outcomes -> score profiles -> quality -> operations -> drift -> verdict -> commit -> act, in
+one process over blocks of days on in-memory tables. A block is kept up to the first day whose decisions change
+something, committed, acted on, and the loop goes on (docs/decisions/0003-day-loop.md).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from datetime import date
 
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.adapters.fault_points import fault_point
-from mlops_assets.adapters.ledger import Lease
+from mlops_assets.adapters.ledger import Lease, Row
 from mlops_assets.closing.acting import Moment, act, reconcile
 from mlops_assets.closing.block import compute_block
 from mlops_assets.closing.commit import commit_block
@@ -41,6 +41,7 @@ class DayReport:
     reason: str
     rows: Mapping[str, int]
     decisions: tuple[str, ...]
+    changes: Sequence[Row] = ()
 
 
 def run_days(
@@ -135,7 +136,7 @@ def _close_block(world: World, lease: Lease, days: list[date], *, acts: bool, by
     return [
         DayReport(
             j.day, j.verdict["state"], True, j.verdict["verdict"], j.verdict["reason"], counts[j.day],
-            tuple(row["decision_id"] for row in j.decisions),
+            tuple(row["decision_id"] for row in j.decisions), j.changes,
         )
         for j in judged
     ]  # fmt: skip

@@ -248,7 +248,7 @@ def ledger_state(world: World) -> dict[str, list[Row]]:
     """What the ledger says, without what belongs to one run."""
     return {
         name: [{k: v for k, v in row.items() if k not in _OBSERVED} for row in world.ledger.effective(name, world.name)]
-        for name in ("closings", "known_generations", "decisions", "incidents", "gates", "releases")
+        for name in ("closings", "known_generations", "decisions", "incidents", "gates", "releases", "changes")
     }
 
 

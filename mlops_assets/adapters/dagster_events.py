@@ -13,6 +13,7 @@ from mlops_assets.service.sources import Source
 from mlops_assets.tables import BY_NAME
 
 if TYPE_CHECKING:
+    from mlops_assets.adapters.ledger import Row
     from mlops_assets.closing.world import World
     from mlops_assets.day_loop import DayReport
 
@@ -97,7 +98,15 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
         more: dict[str, Any] = {}
         if name == "verdict":
             more = {"verdict": report.verdict, "reason": report.reason, "decisions": ", ".join(report.decisions)}
+            if report.changes:
+                more["changes"] = changes_table(report.changes)
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
+
+
+def changes_table(changes: "Sequence[Row]") -> dg.TableMetadataValue:
+    """What changed behind the numbers of a day, to be seen beside them."""
+    names = ("kind", "subject", "before", "after", "by", "reason")
+    return dg.MetadataValue.table([dg.TableRecord({name: str(row[name]) for name in names}) for row in changes])
 
 
 def closed_before(

@@ -132,6 +132,17 @@ EVENTS: dict[str, sa.Table] = {
             mlflow_version=sa.String,
         ),
         _table(
+            "changes",
+            ("service", "epoch", "day", "kind", "subject"),
+            **_EVENT,
+            kind=sa.String,
+            subject=sa.String,
+            before=sa.String,
+            after=sa.String,
+            by=sa.String,
+            reason=sa.String,
+        ),
+        _table(
             "divergences",
             ("service", "epoch", "day", "table_name", "would_be"),
             **_EVENT,

@@ -29,7 +29,7 @@ from mlops_assets.service.sources import Source
 from mlops_assets.tables import SOURCE_COLUMNS, TABLES, Column, Table
 
 SHARED = "sources"
-LEDGER_TABLES = ("decisions", "actions", "incidents", "releases", "gates", "closings", "divergences")
+LEDGER_TABLES = ("decisions", "actions", "incidents", "releases", "gates", "closings", "divergences", "changes")
 """Ledger tables that people see, each with a ``day``; only rows that count in the current epoch."""
 
 

@@ -29,8 +29,10 @@ from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop.labels import label_events_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import log_sql
+from mlops_assets.monitoring_loop.operations import measure_operations
 from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
+from mlops_assets.service.operations import LabelDelayObjective
 from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
 
@@ -77,6 +79,7 @@ def compute_block(
     _open_features(world, block)
     _open_history(world, block, first)
     _score(world, block)
+    _recall_latencies(world, block)
     run(con, BY_NAME["profiles"].create_sql())
     profile_scores(con, predictions="predictions", days=days, into="profiles")
     profile_labels(con, labels="labels", days=days, into="profiles")
@@ -86,7 +89,19 @@ def compute_block(
         con, world.service, predictions="predictions", labels="labels", days=days, into="quality",
         blocked=set(block.blocked),
     )  # fmt: skip
+    _measure_operations(world, block)
     return block
+
+
+def _measure_operations(world: World, block: Block) -> None:
+    """Table ``operations`` of the block's days."""
+    run(block.con, BY_NAME["operations"].create_sql())
+    delay = world.service.operations.objective("label_delay")
+    measure_operations(
+        block.con, predictions="predictions", labels="labels", label=world.service.label,
+        max_label_delay_hours=delay.limit_hours if isinstance(delay, LabelDelayObjective) else None,
+        days=block.days, slices=world.service.slices, into="operations",
+    )  # fmt: skip
 
 
 def listed_sql() -> str:
@@ -222,6 +237,25 @@ def _score(world: World, block: Block) -> None:
                 block.con,
                 log_sql(world.name, scored="scored", into="predictions", threshold=world.service.model.threshold),
             )
+
+
+def recall_latencies_sql() -> str:
+    """SQL that gives predictions of closed days the latencies that their closing wrote down."""
+    return """
+        update predictions set latency_ms = recorded.latency_ms from recorded
+        where recorded.request_id = predictions.request_id and recorded.model_version = predictions.model_version
+          and recorded.day = predictions.day
+    """
+
+
+def _recall_latencies(world: World, block: Block) -> None:
+    """A closed day that is computed again keeps the latencies it had: they are what its promises were judged on."""
+    first, closed = min(block.days), world.closed_through()
+    if closed is not None and first <= closed:
+        columns = BY_NAME["predictions"].columns
+        last = min(closed, max(block.days))
+        world.lake.view(block.con, "predictions", columns, name="recorded", first=first, last=last)
+        run(block.con, recall_latencies_sql())
 
 
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from mlops_assets.closing.features import STEP_TABLES, generation_rows, ordered_
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, TABLES
 
-LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "rules", "drift", "verdicts")
+LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "rules", "operations", "objectives", "drift",
+               "loop_sync", "verdicts")  # fmt: skip
 """Tables that the day loop writes, in commit order."""
 
 
@@ -27,6 +28,7 @@ class DayJudgement:
     verdict: Row
     decisions: Sequence[Row]
     incidents: Sequence[Row]
+    changes: Sequence[Row] = ()
 
 
 def commit_block(
@@ -53,6 +55,7 @@ def commit_block(
         for judgement in judged:
             world.ledger.append(transaction, "decisions", judgement.decisions)
             world.ledger.append(transaction, "incidents", judgement.incidents)
+            world.ledger.append(transaction, "changes", judgement.changes)
         world.ledger.append(transaction, "known_generations", _listed(world, block, kept, epoch))
         world.ledger.append(transaction, "closings", _closings(world, block, kept, epoch, versions))
         fault_point("inside-transaction")

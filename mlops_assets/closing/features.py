@@ -187,7 +187,7 @@ def _compute_segment(world: World, segment: list[date], known: list[KnownGenerat
         for features in feature_sets:
             relations = open_sources(world, con, features, usable, segment)
             requests = spine_sql(features, relations[features.request.source])
-            run(con, copy_sql("spine", day_spine_sql(requests, world.service.quality.slices, open_days)))
+            run(con, copy_sql("spine", day_spine_sql(requests, world.service.slices, open_days)))
             compute_features(con, features, spine="spine", sources=relations, into="computed")
             run(con, day_features_sql(features, "features"))
         if open_days:

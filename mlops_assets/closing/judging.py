@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import duckdb
@@ -10,24 +11,27 @@ import pandas as pd
 from mlops_assets.adapters.engine import literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import DRIFT_DAYS, PRIOR, Block
+from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.standing import Standing, apply_input, inputs, standing_before
+from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind
 from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import find_drift, series_from_profiles
 from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
+from mlops_assets.monitoring_loop.operations import operations_series
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality, rules_frame
-from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
+from mlops_assets.monitoring_loop.verdict import Finding, Verdict, judge_day
 from mlops_assets.service.features import RequestView, View
 from mlops_assets.tables import BY_NAME
 
 
-def all_profiles_sql(before: date) -> str:
-    """SQL of a view of the profiles that the drift monitor looks at: closed days before the block, and its own."""
+def with_closed_days_sql(table: str, before: date) -> str:
+    """SQL of a view ``all_<table>``: its closed days before the block, and the block's own."""
     return f"""
-        create or replace temp view all_profiles as
-        select * from closed_profiles where day < {literal(before)} union all by name select * from profiles
+        create or replace temp view {quote(f"all_{table}")} as select * from {quote(f"closed_{table}")}
+        where day < {literal(before)} union all by name select * from {quote(table)}
     """
 
 
@@ -61,11 +65,17 @@ def series(world: World, block: Block) -> pd.DataFrame:
     """The profiles as series, closed days before the block and the block's own."""
     before = min(block.days)
     first, last = before - timedelta(days=DRIFT_DAYS), before - timedelta(days=1)
-    for name, view in (("profiles", "closed_profiles"), ("predictions", "closed_answers")):
+    views = {"profiles": "closed_profiles", "operations": "closed_operations", "predictions": "closed_answers"}
+    for name, view in views.items():
         world.lake.view(block.con, name, BY_NAME[name].columns, name=view, first=first, last=last)
-    run(block.con, all_profiles_sql(before))
+    for name in ("profiles", "operations"):
+        run(block.con, with_closed_days_sql(name, before))
     run(block.con, roles_sql(before))
-    return series_from_profiles(block.con, profiles="all_profiles", roles="roles")
+    profiled = series_from_profiles(block.con, profiles="all_profiles", roles="roles")
+    running = operations_series(
+        block.con, operations="all_operations", with_latency=world.service.operations.watches_latency
+    )
+    return pd.concat([profiled, running], ignore_index=True)
 
 
 def evidence_of(world: World, block: Block) -> list[Evidence]:
@@ -88,7 +98,12 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
         series(world, block), days=block.days, policy=world.service.drift,
         critical=world.service.drift.critical_features, blocked=set(block.blocked),
     )  # fmt: skip
+    strange = unusual_rows(block)
+    if strange:
+        found = pd.DataFrame(strange, columns=drift.columns).astype(drift.dtypes.to_dict())
+        drift = pd.concat([drift, found], ignore_index=True)
     _fill(block.con, "drift", drift)
+    others, changes = watch(world, block), changes_of(world, block, block.days)
     by_day = {day: rows for day, rows in drift.groupby(pd.to_datetime(drift["day"]).dt.date)} if len(drift) else {}
     quality = judge_quality(world.service, evidence_of(world, block), con=block.con)
     _fill(block.con, "rules", rules_frame(quality))
@@ -102,7 +117,9 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
             if row["effective_day"] == day:
                 apply_input(standing, row)
         findings = by_day.get(day, drift.iloc[:0])
-        judged.append(_judge(world, block, day, findings, of_day[day], standing, epochs.get(day, current)))
+        told, at = others.get(day, []), epochs.get(day, current)
+        judgement = _judge(world, block, day, findings, of_day[day], told, standing, at)
+        judged.append(replace(judgement, changes=changes[day]))
         if stops and any(row["kind"] == Kind.RETRAIN.value for row in judged[-1].decisions):
             break
     _fill(block.con, "verdicts", pd.DataFrame([judgement.verdict for judgement in judged]))
@@ -127,13 +144,14 @@ def _judge(
     day: date,
     findings: pd.DataFrame,
     quality: QualityJudgement,
+    others: Sequence[Finding],
     standing: Standing,
     epoch: int,
 ) -> DayJudgement:
     states = {state.source: (state.state, state.reason) for state in block.states[day]}
     verdict = judge_day(
         day, findings, states, day in block.blocked, source_of=source_of(world.service.views),
-        quality=quality.findings(world.service.label.source),
+        quality=quality.findings(world.service.label.source), others=others,
     )  # fmt: skip
     decisions = decide(
         day, verdict, verdict.findings, is_frozen=standing.frozen_since is not None,

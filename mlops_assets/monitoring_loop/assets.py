@@ -10,7 +10,7 @@ LOOP = "monitoring"
 
 
 def monitoring_assets(service: MLService) -> list[dg.AssetSpec]:
-    """Measured (profiles, quality), judged (drift), and summed up (verdict)."""
+    """Measured (profiles, quality, operations), judged (drift, loop_sync), and summed up (verdict)."""
 
     def table(name: str, above: tuple[str, ...], words: str) -> dg.AssetSpec:
         return service_asset(
@@ -24,13 +24,22 @@ def monitoring_assets(service: MLService) -> list[dg.AssetSpec]:
 
     verdict = table(
         "verdict",
-        ("quality", "drift"),
+        ("quality", "operations", "drift", "loop_sync"),
         "One row is one day: quiet, note, investigate or break glass, with the reason. When it is written, the day "
         "is closed.",
     )
     return [
         table("profiles", ("features",), "Mergeable: a baseline is thirty of them added up."),
         table("quality", ("outcomes",), "Only mature predictions count; what is not measured says why."),
-        table("drift", ("profiles",), "A value beside what the trailing days predict for it, and its tier."),
+        table(
+            "operations",
+            ("predictions", "labels"),
+            "What answering cost, how long it took and what failed; latencies add up bin by bin. Promised levels stand "
+            "in table objectives.",
+        ),
+        table(
+            "drift", ("profiles", "operations"), "A value beside what the trailing days predict for it, and its tier."
+        ),
+        table("loop_sync", ("profiles", "labels"), "The four clocks, and what must agree between them."),
         verdict.merge_attributes(metadata=table_metadata(f"{service.name}.verdicts", BY_NAME["verdicts"])),
     ]

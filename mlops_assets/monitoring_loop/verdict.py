@@ -66,6 +66,7 @@ def judge_day(
     *,
     source_of: Mapping[str, str] | None = None,
     quality: Sequence[Finding] = (),
+    others: Sequence[Finding] = (),
 ) -> Verdict:
     """The verdict on a day: quiet, note, investigate or break glass, for the highest tier of its findings.
 
@@ -79,6 +80,7 @@ def judge_day(
             broken source is one incident and not one per column.
         quality: what the rules over quality found; they are about the days that matured, so a blocked day
             leaves them to the next one.
+        others: what the other monitors found that day.
     """
     of_sources = list(source_findings(day, source_states))
     if is_blocked:
@@ -86,7 +88,7 @@ def judge_day(
         blocking = [Finding("unknown", finding.cause, f"blocked: {finding.reason}") for finding in causes]
         findings = blocking or [Finding("unknown", "blocked", f"{day} is blocked")]
     else:
-        findings = of_sources + list(quality) + list(drift_findings(day, drift, source_of or {}))
+        findings = [*of_sources, *quality, *drift_findings(day, drift, source_of or {}), *others]
     findings.sort(key=lambda finding: (-RANK[finding.tier], -finding.weight, finding.cause, finding.reason))
     tier = findings[0].tier if findings else "stable"
     state = "blocked" if is_blocked else "computed"

@@ -11,6 +11,7 @@ from mlops_assets.service.expressions import check_expression
 from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
+from mlops_assets.service.operations import OperationsPolicy
 from mlops_assets.service.ownership import Owner, Raci
 from mlops_assets.service.policy import Identifier, Policy
 from mlops_assets.service.sources import Source
@@ -48,6 +49,7 @@ class MLService(Policy):
     model: ModelPolicy
     quality: QualityPolicy = QualityPolicy()
     drift: DriftPolicy = DriftPolicy()
+    operations: OperationsPolicy = OperationsPolicy()
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -58,6 +60,11 @@ class MLService(Policy):
             views=self.views,
             sources=tuple(source for source in self.sources if source.name in used),
         )
+
+    @property
+    def slices(self) -> dict[str, str]:
+        """Every slice that is kept with a prediction: name -> expression over the request."""
+        return {**self.operations.slices, **self.quality.slices}
 
     def source(self, name: str) -> Source:
         """The declared source of this name."""
@@ -91,6 +98,7 @@ class MLService(Policy):
                     known=self.feature_set.names,
                 )
         asked = (*SPINE_COLUMNS, *self.request.columns)
-        for name, expression in self.quality.slices.items():
-            check_expression(expression, where=f"{where} > quality > slices > '{name}'", columns=asked)
+        for part, slices in (("quality", self.quality.slices), ("operations", self.operations.slices)):
+            for name, expression in slices.items():
+                check_expression(expression, where=f"{where} > {part} > slices > '{name}'", columns=asked)
         return self

@@ -99,7 +99,18 @@ def test_a_backfill_of_closed_days_changes_no_row_and_decides_nothing(tmp_path: 
     before, ledger = newest(world), (ledger_state(world), world.ledger.effective("actions", world.name))
     assert ledger[0]["decisions"], "the story needs days that decided something"
 
-    keys = ["features", "profiles", "predictions", "labels", "outcomes", "quality", "drift", "verdict"]
+    keys = [
+        "features",
+        "profiles",
+        "predictions",
+        "labels",
+        "outcomes",
+        "quality",
+        "operations",
+        "drift",
+        "loop_sync",
+        "verdict",
+    ]
     selection = [{"path": ["parcels", name]} for name in keys]
     with dagster_page(world, tmp_path, free_port) as address:
         asked = {"assetSelection": selection, "partitionNames": BACKFILLED, "title": "again"}

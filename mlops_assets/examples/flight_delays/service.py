@@ -11,12 +11,17 @@ from mlops_assets import (
     DegradationRule,
     DriftPolicy,
     Duty,
+    ErrorObjective,
     Expected,
+    FreshnessObjective,
     LabelDefinition,
+    LabelDelayObjective,
+    LatencyObjective,
     LatestView,
     MLService,
     ModelPolicy,
     ModelTier,
+    OperationsPolicy,
     Owner,
     QualityPolicy,
     Raci,
@@ -256,4 +261,16 @@ flight_delays = MLService(
     ),
     # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.
     drift=DriftPolicy(critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h")),
+    operations=OperationsPolicy(
+        slices={
+            "dest": "dest"
+        },  # a closed runway in San Francisco moves the whole by a point, and its own slice by half
+        objectives=(
+            LatencyObjective(limit_ms=50),
+            ErrorObjective(good_share=0.99),
+            FreshnessObjective(good_share=0.9),
+            LabelDelayObjective(good_share=0.98, limit_hours=24),
+        ),
+        max_model_age_days=45,
+    ),
 )

@@ -1,0 +1,215 @@
+"""Third step: what the service promised about running, and whether its four loops agree, day by day of a block.
+
+Reads the block's tables and the closed days before it, leaves temp tables ``objectives`` and ``loop_sync`` in the
+engine, and returns what asks for people.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import date, timedelta
+from math import ceil
+from typing import Any
+
+from mlops_assets.adapters.engine import frame, literal, quote, rows, run
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.block import Block
+from mlops_assets.closing.changes import label_definition
+from mlops_assets.closing.standing import pending_decisions
+from mlops_assets.closing.world import World, arrow
+from mlops_assets.decisions import Kind
+from mlops_assets.monitoring_loop.decomposition import USUAL_DAYS, unusual_slices
+from mlops_assets.monitoring_loop.loop_sync import Clocks, ModelClock, SourceClock, Sync, compare_clocks
+from mlops_assets.monitoring_loop.objectives import (
+    Level,
+    Measured,
+    amounts_sql,
+    explaining_slice,
+    history_days,
+    judge_objectives,
+    read_events,
+)
+from mlops_assets.monitoring_loop.operations import OPERATIONS, slice_counts_sql
+from mlops_assets.monitoring_loop.verdict import Finding
+from mlops_assets.tables import BY_NAME
+
+PROFILED_DAYS = 14
+"""How far back the newest profile of a feature version is looked for."""
+ONE_DAY = timedelta(days=1)
+
+
+def watch(world: World, block: Block) -> dict[date, list[Finding]]:
+    """Findings of the block's days about objectives and loop sync."""
+    levels, synced = judged_levels(world, block), judged_sync(world, block)
+    found: dict[date, list[Finding]] = defaultdict(list)
+    for level in levels:
+        if level.tier != "stable":
+            found[level.day].append(
+                Finding(level.tier, f"objective:{level.objective}", level.reason, level.burn or 0.0)
+            )
+    for row in synced:
+        if row.tier != "stable":
+            found[row.day].append(Finding(row.tier, f"loop_sync:{row.check}", row.reason))
+    return found
+
+
+def unusual_rows(block: Block) -> list[dict[str, Any]]:
+    """Rows of ``drift`` about slices that stand out: recorded, and told on their own only if the whole moves too."""
+    first = min(block.days) - timedelta(days=USUAL_DAYS)
+    return [
+        {
+            "day": one.day, "subject": OPERATIONS, "slice": one.slice, "column_name": what, "statistic": "null_share",
+            "baseline": "trailing", "value": one.share, "expected": one.expected, "scale": one.scale,
+            "surprise": one.z, "size": round(one.share - one.expected, 9), "tier": "expected",
+            "reason": one.in_words(what),
+        }
+        for what in ("labels", "answers")
+        for one in unusual_slices(frame(block.con, slice_counts_sql("all_operations", what, first)), block.days)
+    ]  # fmt: skip
+
+
+def stored_sql(table: str) -> str:
+    """SQL that gives the block's own table of this name the rows that were handed over."""
+    return f"insert into {quote(table)} by name select * from stored_rows"
+
+
+def _store(block: Block, table: str, found: Sequence[Mapping[str, Any]]) -> None:
+    run(block.con, BY_NAME[table].create_sql())
+    block.con.register("stored_rows", arrow(found, BY_NAME[table].columns))
+    run(block.con, stored_sql(table))
+    block.con.unregister("stored_rows")
+
+
+def measured_sql() -> str:
+    """SQL of what the objectives counted on closed days."""
+    return "select day, objective, n, bad, value from closed_objectives order by day, objective"
+
+
+def judged_levels(world: World, block: Block) -> list[Level]:
+    """The rows of ``objectives``, and that table; nothing is read for a service that promised nothing."""
+    policy, con, before = world.service.operations, block.con, min(block.days)
+    levels: list[Level] = []
+    if policy.objectives or policy.max_cost_per_1000 is not None:
+        first = before - timedelta(days=history_days(policy))
+        columns = BY_NAME["objectives"].columns
+        world.lake.view(con, "objectives", columns, name="closed_objectives", first=first, last=before - ONE_DAY)
+        world.lake.view(con, "freshness", BY_NAME["freshness"].columns, first=before, last=max(block.days))
+        today = read_events(
+            con, policy, operations="operations", freshness="freshness", quality="quality", days=block.days
+        )
+        levels = judge_objectives(policy, today, [Measured(*row) for row in rows(con, measured_sql())])
+        levels = [explained(world, block, level) for level in levels]
+    _store(block, "objectives", [asdict(level) for level in levels])
+    return levels
+
+
+def explained(world: World, block: Block, level: Level) -> Level:
+    """A broken promise with the slice that explains most of the rise over the four weeks before, if one does."""
+    if level.tier == "stable" or level.objective not in ("errors", "latency", "label_delay", "cost_per_1000"):
+        return level
+
+    def amounts(first: date, last: date) -> dict[str, tuple[float, float]]:
+        query = amounts_sql("all_operations", level.objective, world.service.operations, first, last)
+        return {name: (events, amount) for name, events, amount in rows(block.con, query)}
+
+    usual = amounts(level.day - timedelta(days=history_days(world.service.operations)), level.day - ONE_DAY)
+    found = explaining_slice(amounts(level.day, level.day), usual)
+    if found is None:
+        return level
+    return replace(level, slice=found[0], reason=f"{level.reason}; {found[0]} explains {found[1]:.0%} of the rise")
+
+
+def judged_sync(world: World, block: Block) -> list[Sync]:
+    """The rows of ``loop_sync``, and that table."""
+    known = _Known(world, block)
+    limit = world.service.operations.max_model_age_days
+    found = [row for day in block.days for row in compare_clocks(known.clocks(day), max_model_age_days=limit)]
+    _store(block, "loop_sync", [asdict(row) for row in found])
+    return found
+
+
+def served_sql() -> str:
+    """SQL of ``(day, feature_version, requests)`` that the champion answered."""
+    return """
+        select day, feature_version, count(*) from predictions
+        where served and role = 'champion' and day in (select day from block_days) group by all
+    """
+
+
+def profiled_sql(first: date) -> str:
+    """SQL of ``(day, feature version, rows)`` of the feature profiles from a day on, oldest first."""
+    return f"""
+        select day, subject, max(n) from all_profiles
+        where column_name <> 'score' and slice = 'all' and day >= {literal(first)} group by all order by day
+    """
+
+
+def source_clocks_sql() -> str:
+    """SQL of the newest row of each source and the strictest promise of the views that read it, per day."""
+    return """
+        select day, source, max(newest_available_at), min(age_hours), min(max_age_hours)
+        from clock_freshness group by all order by day, source
+    """
+
+
+class _Known:
+    """What a block knows about the clocks of its days, read once."""
+
+    def __init__(self, world: World, block: Block) -> None:
+        self.world, self.block = world, block
+        con, first, last = block.con, min(block.days), max(block.days)
+        world.lake.view(con, "freshness", BY_NAME["freshness"].columns, name="clock_freshness", first=first, last=last)
+        self.sources: dict[date, list[SourceClock]] = defaultdict(list)
+        for day, *clock in rows(con, source_clocks_sql()):
+            self.sources[day].append(SourceClock(*clock))
+        self.served: dict[date, dict[str, int]] = defaultdict(dict)
+        for day, version, n in rows(con, served_sql()):
+            self.served[day][version] = n
+        self.profiled = rows(con, profiled_sql(first - timedelta(days=PROFILED_DAYS)))
+        self.releases = [row for row in world.releases() if row["role"] == "champion"]
+        self.changes = world.ledger.effective("changes", world.name)
+        self.failing = failing_trainings(world)
+
+    def clocks(self, day: date) -> Clocks:
+        """The clocks at the end of a day."""
+        service, calendar = self.world.service, self.world.calendar
+        profiled = {version: (on, n) for on, version, n in self.profiled if on <= day}
+        return Clocks(
+            day=day,
+            inputs=self.block.inputs[day],
+            sources=self.sources[day],
+            champion=self.champion(day),
+            served=self.served[day],
+            profiled=profiled,
+            features=service.feature_set.version,
+            label=label_definition(service.label),
+            newest_mature_day=calendar.day_of(calendar.end_of(day) - service.label.window) - ONE_DAY,
+            label_window_days=ceil(service.label.window / ONE_DAY),
+            failed={row["decision_id"]: row["detail"] for row in self.failing if row["day"] < day},
+        )
+
+    def champion(self, day: date) -> ModelClock | None:
+        """Who held the role at the end of a day."""
+        last = self.world.calendar.last_instant(day)
+        held = [row for row in self.releases if row["effective_at"] <= last]
+        if not held:
+            return None
+        row = held[-1]
+        labels = [c["after"] for c in self.changes if c["kind"] == "label" and c["day"] <= row["day"]]
+        return ModelClock(
+            row["model_version"], row["day"], row["fingerprint"], row["feature_version"], labels[-1] if labels else None
+        )
+
+
+def failing_trainings(world: World) -> list[Row]:
+    """Decisions to train that failed and that nobody carried out since, with the kind of the last error."""
+    failed = {
+        row["decision_id"]: row["detail"].partition(":")[0]
+        for row in world.ledger.effective("actions", world.name)
+        if row["state"] == "failed"
+    }
+    return [
+        {"decision_id": row["decision_id"], "day": row["day"], "detail": failed[row["decision_id"]]}
+        for row in pending_decisions(world)
+        if row["kind"] == Kind.RETRAIN.value and row["decision_id"] in failed
+    ]

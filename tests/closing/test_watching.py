@@ -1,0 +1,104 @@
+"""What a closing notices beside the data: broken promises, loops that part, and what changed behind the numbers."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from toy_stories import stored, untrained
+from toy_world import a_service, a_world, close, deliver_all, span
+
+from mlops_assets import LatencyObjective, OperationsPolicy
+from mlops_assets.closing.world import World
+from mlops_assets.people import set_frozen
+
+pytestmark = pytest.mark.slow
+
+
+def told(world: World, kind: str) -> list[tuple[date, str, str, str]]:
+    """Lines of the change log of one kind."""
+    rows = world.ledger.effective("changes", world.name)
+    return [(row["day"], row["subject"], row["before"], row["after"]) for row in rows if row["kind"] == kind]
+
+
+def causes(world: World) -> list[tuple[date, str]]:
+    """Incidents, by day and cause."""
+    return [(row["day"], row["cause"]) for row in world.ledger.effective("incidents", world.name)]
+
+
+def test_a_broken_promise_opens_one_incident_and_reads_the_same_when_computed_again(tmp_path: Path) -> None:
+    """Nobody answers within a nanosecond: the budget is spent twenty times too fast on every day."""
+    promised = OperationsPolicy(objectives=(LatencyObjective(limit_ms=1e-6),))
+    world = a_world(tmp_path, untrained(operations=promised))
+    days = span(0, 4)
+    deliver_all(world.home.landing, days)
+    close(world, days)
+    assert causes(world) == [(days[1], "objective:latency")], "the first day has no requests"
+    levels = stored(world, "objectives").sort_values("day")
+    assert levels["tier"].tolist() == ["stable", *["moderate"] * 4]
+    assert levels["burn"].dropna().tolist() == [20.0] * 4
+    assert stored(world, "verdicts").sort_values("day")["verdict"].tolist() == ["quiet", *["investigate"] * 4]
+
+    before = stored(world, "operations")
+    close(world, days)
+    assert stored(world, "operations").equals(before), "latencies are those of the closing"
+    assert world.ledger.rows("divergences", world.name) == []
+
+
+def test_a_label_that_means_something_new_is_told_until_a_champion_has_learned_it(tmp_path: Path) -> None:
+    world = a_world(tmp_path)
+    deliver_all(world.home.landing, span(0, 12))
+    close(world, span(0, 11))
+    assert [row["role"] for row in world.releases()][:2] == ["champion", "fallback"], "the story needs a champion"
+    renamed = a_service().label.model_copy(update={"version": "late20_v2", "value": "delay_min > 20"})
+    changed = a_world(tmp_path, a_service(label=renamed))
+    (day,) = span(12, 12)
+    close(changed, [day])
+
+    ((on, subject, before, after),) = [row for row in told(changed, "label") if row[0] == day]
+    assert (on, subject) == (day, "definition")
+    assert before.startswith("late10_v1 ") and after.startswith("late20_v2 ")
+    sync = stored(changed, "loop_sync").set_index(["day", "check"])
+    assert sync.loc[(span(11, 11)[0], "label_semantics"), "state"] == "agrees"
+    assert sync.loc[(day, "label_semantics"), "state"] == "differs"
+    assert (day, "loop_sync:label_semantics") in causes(changed)
+    models = [row[3] for row in told(changed, "model") if row[1] == "champion"]
+    assert models == list(
+        dict.fromkeys(row["model_version"] for row in changed.releases() if row["role"] == "champion")
+    )
+
+
+def test_a_training_that_failed_is_an_incident_at_the_next_closing(tmp_path: Path) -> None:
+    world = a_world(tmp_path)
+    deliver_all(world.home.landing, span(0, 4))
+    close(world, span(0, 3), acts=False)
+    (decision,) = [row for row in world.ledger.effective("decisions", world.name) if row["kind"] == "retrain"]
+    assert not any(cause == "loop_sync:training_failed" for _day, cause in causes(world))
+    failed = {
+        "service": world.name, "epoch": 1, "day": decision["day"], "decision_id": decision["decision_id"],
+        "attempt": 1, "state": "failed", "by": "run", "detail": "OSError: the disk is full",
+        "acted_at": None, "recorded_at": None,
+    }  # fmt: skip
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "actions", [failed])
+    close(world, span(4, 4), acts=False)
+    assert (span(4, 4)[0], "loop_sync:training_failed") in causes(world)
+
+
+def test_the_change_log_begins_with_what_everything_stands_at_and_then_says_only_what_changed(tmp_path: Path) -> None:
+    world = a_world(tmp_path, untrained())
+    deliver_all(world.home.landing, span(0, 4))
+    close(world, span(0, 2))
+    first = span(0, 0)[0]
+    rows = world.ledger.effective("changes", world.name)
+    assert {row["kind"] for row in rows} == {"contract", "dependency", "features", "label", "owner"}
+    assert {row["day"] for row in rows} == {first} and {row["before"] for row in rows} == {""}
+    assert "duckdb" in [subject for _d, subject, _b, _a in told(world, "dependency")]
+
+    set_frozen(world, True, by="Mia", reason="a strike", is_dry_run=False)
+    close(world, span(3, 4))
+    later = [row for row in world.ledger.effective("changes", world.name) if row["day"] > first]
+    assert [(row["day"], row["kind"], row["by"], row["reason"]) for row in later] == [
+        (span(3, 3)[0], "owner:freeze", "Mia", "a strike")
+    ]
