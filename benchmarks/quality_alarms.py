@@ -11,47 +11,16 @@ apart (an incident would be one run), per quarter; and the verdict on every day 
 from collections import Counter
 from datetime import date, timedelta
 
-from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.engine import open_engine, register_days, run
 from mlops_assets.adapters.home import Home
+from mlops_assets.closing.hindsight import judged_days
 from mlops_assets.closing.world import World
 from mlops_assets.examples.flight_delays.service import flight_delays
 from mlops_assets.monitoring_loop.actions import reasons_to_retrain
-from mlops_assets.monitoring_loop.evidence import read_evidence
-from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality
-from mlops_assets.tables import BY_NAME
+from mlops_assets.monitoring_loop.rules import QualityJudgement
 
 FURLOUGH = (date(2013, 4, 21), date(2013, 4, 29))
 QUIET_DAYS = 7
 """Alarms further apart than this are two incidents."""
-
-
-def all_quality_sql() -> str:
-    """SQL of the rows that rules read, kept in memory."""
-    return "create or replace temp table all_quality as select * from quality where slice = 'all' or window_days = 1"
-
-
-def judged(world: World) -> list[QualityJudgement]:
-    """What today's rules say about every closed day, from the quality rows known by then."""
-    last = world.closed_through()
-    if last is None:
-        raise SystemExit("no closed day in this home; run `mlops replay flight_delays` first")
-    with open_engine() as con:
-        world.lake.view(con, "quality", BY_NAME["quality"].columns, last=last)
-        run(con, all_quality_sql())
-        register_days(con, world.calendar, world.service.first_day, last)
-        closings = world.ledger.closings(world.name)
-        blocked = {day for day, row in closings.items() if row["state"] == "blocked"}
-        days = list(days_between(world.service.first_day, last))
-        months = sorted({(day.year, day.month) for day in days})
-        parts = [[day for day in days if (day.year, day.month) == month] for month in months]
-        return [
-            found
-            for part in parts
-            for found in judge_quality(
-                world.service, read_evidence(con, world.service, days=part, blocked=blocked), con=con
-            )
-        ]
 
 
 def runs(days: list[date]) -> list[tuple[date, date]]:
@@ -106,7 +75,10 @@ def print_trainings(found: list[QualityJudgement], world: World) -> None:
 def main() -> None:
     """Print everything."""
     world = World(flight_delays, Home.from_environment())
-    found = judged(world)
+    last = world.closed_through()
+    if last is None:
+        raise SystemExit("no closed day in this home; run `mlops replay flight_delays` first")
+    found = judged_days(world, world.service.first_day, last)
     print(f"{len(found)} days, {found[0].day} to {found[-1].day}")
     print_rules(found)
     print_quarters(found, world)

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
@@ -11,6 +11,8 @@ from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import ModelTier
 
 MAX_CORE_METRICS = 3
+NOISE_WINDOW = timedelta(days=180)
+"""How far back the daily noise of a rule is measured."""
 
 Line = tuple[str, str]
 
@@ -48,6 +50,7 @@ def promises(world: World) -> Iterator[Line]:
         f"{model.primary_metric} on {gate.judged_days} judged days, at most "
         f"{gate.max_loss_increase_share:.1%} worse, at least {gate.min_labels} labels",
     )
+    yield from rules(world)
     quality, drift = service.quality, service.drift
     slices = ", ".join(quality.slices) or "none"
     yield "quality", f"{', '.join(quality.core_metrics)} over {quality.windows_days} days; slices: {slices}"
@@ -56,6 +59,24 @@ def promises(world: World) -> Iterator[Line]:
         f"moderate from z {drift.moderate_z:g}, severe from z {drift.severe_z:g} on "
         f"{len(drift.critical_features)} critical features, baseline {drift.baseline_days} days",
     )
+
+
+def rules(world: World) -> Iterator[Line]:
+    """Every sentence about quality, what it leads to, and how often it would be wrong."""
+    from mlops_assets.closing.hindsight import judged_days
+    from mlops_assets.monitoring_loop.false_alarms import in_words, noise_of
+
+    service, last = world.service, world.closed_through()
+    declared = [(rule, f"incident ({rule.tier})") for rule in service.quality.degradation]
+    declared += [(rule, f"retraining, then silent for {service.model.cool_down_days} days")
+                 for rule in service.model.retrain_when]  # fmt: skip
+    changes: dict[str, list[float]] = {}
+    for judgement in judged_days(world, last - NOISE_WINDOW, last) if declared and last else ():
+        for found in judgement.evaluations:
+            if found.change is not None:
+                changes.setdefault(found.rule, []).append(found.change)
+    for rule, consequence in declared:
+        yield "rule", f"{rule.sentence} -> {consequence}; {in_words(rule, noise_of(changes.get(rule.sentence, [])))}"
 
 
 def _source(world: World, source: Source) -> str:

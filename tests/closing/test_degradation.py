@@ -15,6 +15,7 @@ from toy_world import a_service, a_world, close, deliver, deliver_all, scans_fil
 
 from mlops_assets import CalibrationMonitor, DegradationRule, MLService
 from mlops_assets.closing.world import World
+from mlops_assets.promises import rules
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,14 @@ def test_the_block_equals_its_days_one_by_one(before: World, after: World, tmp_p
     for day in span(STRIKE, LAST):
         close(one_by_one, [day])
     assert_same(after, one_by_one)
+
+
+def test_the_check_of_the_declaration_says_how_often_a_rule_would_be_wrong(after: World) -> None:
+    told = [words for what, words in rules(after) if what == "rule"]
+    assert told == [
+        "calibration_ratio above 1.4 -> retraining, then silent for 2 days; "
+        "false alarms not known before 28 days are measured"
+    ]
 
 
 def test_a_freeze_wins_over_the_trigger(before: World, tmp_path: Path) -> None:

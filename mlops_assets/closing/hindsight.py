@@ -1,0 +1,43 @@
+"""What rules say about days that are closed: the same functions over stored ``quality``; nothing is written."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from mlops_assets.adapters.calendar import days_between
+from mlops_assets.adapters.engine import copy_sql, open_engine, register_days, run
+from mlops_assets.closing.world import World
+from mlops_assets.monitoring_loop.evidence import reach_days, read_evidence
+from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality
+from mlops_assets.tables import BY_NAME
+
+BLOCK_DAYS = 28
+
+
+def stored_quality_sql() -> str:
+    """SQL of the rows that rules read: whole days, and slices of single days."""
+    return "select * from quality where slice = 'all' or window_days = 1"
+
+
+def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]:
+    """What today's rules say about closed days, each from the quality rows that were known by its end."""
+    closings = world.ledger.closings(world.name)
+    blocked = {day for day, row in closings.items() if row["state"] == "blocked"}
+    days = [day for day in days_between(first, last) if day in closings]
+    if not days:
+        return []
+    with open_engine() as con:
+        start = first - timedelta(days=reach_days(world.service))
+        world.lake.view(con, "quality", BY_NAME["quality"].columns, first=start, last=last)
+        run(con, copy_sql("all_quality", stored_quality_sql()))
+        register_days(con, world.calendar, start, last)
+        return [
+            found
+            for part in _parts(days)
+            for found in judge_quality(
+                world.service, read_evidence(con, world.service, days=part, blocked=blocked), con=con
+            )
+        ]
+
+
+def _parts(days: Sequence[date]) -> list[Sequence[date]]:
+    return [days[start : start + BLOCK_DAYS] for start in range(0, len(days), BLOCK_DAYS)]
