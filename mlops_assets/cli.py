@@ -236,6 +236,26 @@ def as_table(answer: "Answer") -> str:
 
 
 @cli.command()
+@click.argument("request_id")
+@click.option("--service", help="Look in this service only. Default: in all of them.")
+@click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def explain(request_id: str, service: str | None, shape: str) -> None:
+    """The story of one prediction: source rows, features, model, score, labels, metrics, incidents.
+
+    \b
+    Example: mlops explain 2013-07-01-UA-1545-EWR
+    """
+    from mlops_assets.explain import explain_request, story_lines
+
+    story = explain_request(worlds_of(service), request_id)
+    if shape == "json":
+        say(json.dumps(story, indent=2, default=str))
+        return
+    for line in story_lines(story):
+        say(line)
+
+
+@cli.command()
 @click.argument("service", required=False)
 def recover(service: str | None) -> None:
     """Repair what a killed run left behind, and say what was repaired. Safe to repeat.
