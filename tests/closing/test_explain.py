@@ -54,7 +54,7 @@ def test_a_feature_that_was_changed_behind_our_back_is_named(world: World):
     request = rows["request_id"].iloc[0]
     changed = rows.assign(weight=rows["weight"].where(rows["request_id"] != request, rows["weight"] + 1.0))
     table = pa.Table.from_pandas(changed, preserve_index=False)
-    world.lake.replace_days("features", [DAY], table, {"who": "somebody"}, is_open=True)
+    world.lake.replace_days("features", [DAY], table, {"who": "somebody"})
     differing = [row["name"] for row in explain_request([world], request)["features"] if not row["is_same"]]
     assert differing == ["weight"]
 
