@@ -27,7 +27,7 @@ from mlops_assets.model_loop.training import (
     score,
     train_key,
 )
-from mlops_assets.model_loop.training_set import FIT, JUDGED, Snapshot, read_training_rows
+from mlops_assets.model_loop.training_set import FIT, JUDGED, REFIT, Snapshot, read_training_rows
 from mlops_assets.service.service import MLService
 from mlops_assets.service.training import ModelTier
 
@@ -92,6 +92,14 @@ class _Work:
     snapshot: Snapshot
     day: date
     decision_id: str
+    con: duckdb.DuckDBPyConnection
+    table: str
+
+    def rows(self, tier: ModelTier, *parts: str) -> pd.DataFrame:
+        """The rows that a tier learns from, of all parts or of some."""
+        return read_training_rows(
+            self.con, self.table, parts or (FIT, JUDGED, REFIT), max_rows=tier.max_rows, seed=tier.seed
+        )
 
     def key(self, tier: ModelTier, part: str) -> tuple[str, Mapping[str, str]]:
         """Train key and plain parameters of one fit."""
@@ -120,7 +128,13 @@ class _Work:
             fingerprint=self.snapshot.fingerprint,
             feature_version=self.snapshot.feature_version,
             label_version=self.snapshot.label_version,
-            params={**params, "factory": tier.factory, "seed": str(tier.seed), "part": part},
+            params={
+                **params,
+                "factory": tier.factory,
+                "seed": str(tier.seed),
+                "max_rows": str(tier.max_rows),
+                "part": part,
+            },
             **known,
         )
 
@@ -148,14 +162,14 @@ def retrain(
         DeclarationError: a factory that does not resolve or gives no probabilities.
         RegistryError: a fitted model cannot be stored, or a stored one has changed.
     """
-    work = _Work(service, registry, snapshot, day, decision_id)
-    rows = read_training_rows(con, training_table)
-    judged_on, why_not = _judged_rows(rows, work, rival)
+    work = _Work(service, registry, snapshot, day, decision_id, con, training_table)
+    learned = work.rows(service.model.champion, FIT)
+    judged_on, why_not = _judged_rows(learned, work, rival)
     comparisons: list[Comparison] = []
     if why_not:
         verdict = GateVerdict("INCONCLUSIVE", (why_not,), {"n": len(judged_on), "days": 0})
     else:
-        comparisons = _compared(rows, work, judged_on, score_rival if rival else None)
+        comparisons = _compared(learned, work, judged_on, score_rival if rival else None)
         primary = next(c for c in comparisons if c.metric == service.model.primary_metric and c.slice == "all")
         verdict = judge(
             primary,
@@ -169,8 +183,8 @@ def retrain(
         registry.record(candidate)
     champion = fallback = None
     if verdict.verdict == "PASS":
-        champion = _released(work, "champion", service.model.champion, rows, verdict, judged)
-        fallback = _released(work, "fallback", service.model.fallback, rows, verdict, judged)
+        champion = _released(work, "champion", service.model.champion, verdict, judged)
+        fallback = _released(work, "fallback", service.model.fallback, verdict, judged)
     against = rival.model_version if rival else PRIOR
     return Retraining(
         candidate=candidate.model_version,
@@ -182,9 +196,9 @@ def retrain(
     )
 
 
-def _judged_rows(rows: pd.DataFrame, work: _Work, rival: Rival | None) -> tuple[pd.DataFrame, str | None]:
+def _judged_rows(learned: pd.DataFrame, work: _Work, rival: Rival | None) -> tuple[pd.DataFrame, str | None]:
     """Rows to judge on, and why nothing can be judged, if so."""
-    judged = rows[rows["part"] == JUDGED]
+    judged = read_training_rows(work.con, work.table, (JUDGED,))
     if rival is not None and rival.fitted_until is not None:
         judged = judged[judged["prediction_day"] > pd.Timestamp(rival.fitted_until)]
     least = work.service.model.gate.min_labels
@@ -196,18 +210,16 @@ def _judged_rows(rows: pd.DataFrame, work: _Work, rival: Rival | None) -> tuple[
     if len(judged) < least:
         seen = f", the days that {rival.model_version} learned from left out" if rival else ""
         return judged, f"{len(judged)} judged labels{seen}, below min_labels={least}"
-    outcomes = rows.loc[rows["part"] == FIT, "value"]
-    if outcomes.nunique() < 2:
-        return judged, f"only one outcome among the {len(outcomes)} labels to learn from"
+    if learned["value"].nunique() < 2:
+        return judged, f"only one outcome among the {len(learned)} labels to learn from"
     return judged, None
 
 
 def _compared(
-    rows: pd.DataFrame, work: _Work, judged: pd.DataFrame, score_rival: ScoreRival | None
+    learned: pd.DataFrame, work: _Work, judged: pd.DataFrame, score_rival: ScoreRival | None
 ) -> list[Comparison]:
     """Fit the candidate and compare it with the rival (None: the prior) on the judged rows."""
     features = work.service.feature_set
-    learned = rows[rows["part"] == FIT]
     model = fit_tier(work.service.model.champion, learned, features.names, features.categorical)
     prior = np.full(len(judged), work.service.model.prior)
     scored = pd.DataFrame(
@@ -234,15 +246,14 @@ def _judged_numbers(comparisons: list[Comparison]) -> dict[str, float]:
     return numbers
 
 
-def _released(
-    work: _Work, role: Tier, tier: ModelTier, rows: pd.DataFrame, verdict: GateVerdict, judged: Mapping[str, float]
-) -> Released:
-    """Fit a tier on all mature rows and store it, unless it is stored already."""
+def _released(work: _Work, role: Tier, tier: ModelTier, verdict: GateVerdict, judged: Mapping[str, float]) -> Released:
+    """Fit a tier on the mature rows of every part and store it, unless it is stored already."""
     features = work.service.feature_set
     counted = {"rows": float(work.snapshot.rows), "positives": float(work.snapshot.positives)}
     record = work.record(role, tier, "all", gate=verdict.text, metrics=counted, judged=judged)
     stored = work.registry.find(record.train_key)
     if stored is None:
+        rows = work.rows(tier)
         model = fit_tier(tier, rows, features.names, features.categorical)
         golden = rows.iloc[:: max(1, len(rows) // GOLDEN_ROWS)].head(GOLDEN_ROWS)
         scores = score(model, golden, features.names)

@@ -149,12 +149,13 @@ def train_key(
 
     Args:
         fingerprint: of the snapshot; ``part``: which of its rows (``fit`` or ``all``).
-        params: ``plain_params`` of the unfitted estimator. The factory, its seed and the source of its module
-            are taken from ``tier``.
+        params: ``plain_params`` of the unfitted estimator. The factory, its seed, its ``max_rows`` and the source
+            of its module are taken from ``tier``.
     """
     parts = {
         "service": service, "fingerprint": fingerprint, "part": part, "factory": tier.factory,
-        "source": source_hash(tier), "seed": tier.seed, "feature_version": feature_version, "params": dict(params),
+        "source": source_hash(tier), "seed": tier.seed, "max_rows": tier.max_rows, "feature_version": feature_version,
+        "params": dict(params),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -156,12 +156,24 @@ def _judged_days_sql(table: str) -> str:
 
 
 def read_training_rows(
-    con: duckdb.DuckDBPyConnection, table: str, parts: Sequence[str] = (FIT, JUDGED, REFIT)
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    parts: Sequence[str] = (FIT, JUDGED, REFIT),
+    *,
+    max_rows: int | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Rows of some parts of a snapshot, ordered by request id: the order that training depends on."""
-    return frame(con, _training_rows_sql(table, parts))
+    """Rows of some parts of a snapshot, ordered by request id: the order that training depends on.
+
+    ``max_rows`` draws that many, the same ones for the same seed: those whose MD5 of seed and request id is lowest.
+    """
+    return frame(con, _training_rows_sql(table, parts, max_rows, seed))
 
 
-def _training_rows_sql(table: str, parts: Sequence[str]) -> str:
-    listed = ", ".join(literal(part) for part in parts)
-    return f"select * from {quote(table)} where part in ({listed}) order by request_id"
+def _training_rows_sql(table: str, parts: Sequence[str], max_rows: int | None, seed: int) -> str:
+    wanted = f"part in ({', '.join(literal(part) for part in parts)})"
+    if max_rows is not None:
+        lot = f"md5({literal(f'{seed}:')} || request_id)"
+        drawn = f"select request_id from {quote(table)} where {wanted} order by {lot}, request_id limit {max_rows}"
+        wanted = f"{wanted} and request_id in ({drawn})"
+    return f"select * from {quote(table)} where {wanted} order by request_id"

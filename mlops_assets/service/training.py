@@ -11,11 +11,16 @@ from mlops_assets.service.policy import Days, Identifier, Policy, Share
 
 class ModelTier(Policy):
     """One grade of model: a factory ``package.module:function`` that returns an unfitted scikit-learn
-    pipeline, given the feature names and the categorical ones among them. ``cost_per_prediction`` is money, in
-    the currency of the service; None: not known."""
+    pipeline, given the feature names and the categorical ones among them.
+
+    ``max_rows``: a fit learns from at most so many of its rows, drawn by a hash of seed and request id, so that a
+    training costs the same in December as in March; None: from all. ``cost_per_prediction`` is money, in the
+    currency of the service; None: not known.
+    """
 
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     seed: int = 0
+    max_rows: int | None = Field(default=None, ge=1000)
     cost_per_prediction: float | None = Field(default=None, ge=0)
 
 

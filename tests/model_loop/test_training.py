@@ -92,7 +92,8 @@ def test_the_train_key_follows_everything_that_decides_a_fit():
         "service": "trains", "fingerprint": "e" * 32, "part": "all", "feature_version": "v2",
         "tier": ModelTier(factory="model_loop.factories:boosted", seed=4), "params": params | {"boost__max_iter": "16"},
     }  # fmt: skip
-    keys = [train_key(**given), *(train_key(**(given | {name: value})) for name, value in other.items())]
+    fewer = given | {"tier": BOOSTED.model_copy(update={"max_rows": 1000})}
+    keys = [train_key(**given), train_key(**fewer), *(train_key(**(given | {k: v})) for k, v in other.items())]
 
     assert train_key(**given) == keys[0]
     assert len(set(keys)) == len(keys)

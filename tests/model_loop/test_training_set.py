@@ -172,3 +172,18 @@ def test_nothing_mature_is_an_empty_snapshot(con):
     snapshot = build(con, [asked("a")], [told("a", 1)], instant=NOON)
 
     assert (snapshot.rows, snapshot.first_day, snapshot.judged_days) == (0, None, ())
+
+
+def test_a_draw_takes_the_same_rows_again_and_keeps_most_of_them_when_the_set_grows(con):
+    """A tier that learns from so many rows at most: which ones depends on the seed and the request alone."""
+
+    def drawn(count: int, rows: int = 300, seed: int = 0) -> list[str]:
+        ids = [f"r{n:04d}" for n in range(count)]
+        build(con, [asked(one) for one in ids], [told(one, 1.0) for one in ids])
+        return read_training_rows(con, "ts", max_rows=rows, seed=seed)["request_id"].tolist()
+
+    one = drawn(800)
+    assert one == sorted(one) == drawn(800) != drawn(800, seed=1)
+    assert len(one) == 300
+    assert 200 < len(set(one) & set(drawn(1000))) < 300
+    assert len(drawn(800, rows=5000)) == 800
