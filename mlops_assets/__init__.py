@@ -23,7 +23,7 @@ from mlops_assets.service.features import (
     WindowView,
 )
 from mlops_assets.service.labels import LabelDefinition
-from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
+from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import (
     ErrorObjective,
     FreshnessObjective,
@@ -51,6 +51,7 @@ __all__ = [
     "Expected",
     "FreshnessObjective",
     "GatePolicy",
+    "IncidentPolicy",
     "LabelDefinition",
     "LabelDelayObjective",
     "LatencyObjective",

@@ -15,8 +15,9 @@ import click
 from mlops_assets.errors import MlopsError
 
 if TYPE_CHECKING:
-    from mlops_assets.adapters.people_sql import Answer
+    from mlops_assets.adapters.people_sql import Answer as Rows
     from mlops_assets.closing.world import World
+    from mlops_assets.monitoring_loop.incidents import Answer
 
 INTERRUPTED = 130
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -166,15 +167,19 @@ def replay(
 @cli.command()
 @click.argument("service", required=False)
 @click.option("--as-of", type=DAY, help="As it stood at the end of this day. Default: the last closed day.")
+@click.option("--incident", help="The playbook of this open incident instead, filled in with its facts.")
 @click.option("--format", "shape", type=FORMATS, default="table", show_default=True)
-def status(service: str | None, as_of: date | None, shape: str) -> None:
+def status(service: str | None, as_of: date | None, incident: str | None, shape: str) -> None:
     """What is closed, who answers, what is open, and what the next day waits for.
 
     \b
     Example: mlops status flight_delays --as-of 2013-07-01
     """
-    from mlops_assets.status import status_lines, status_of
+    from mlops_assets.status import incident_page, status_lines, status_of
 
+    if incident:
+        say(incident_page(worlds_of(service), incident, as_of))
+        return
     found = [status_of(world, as_of) for world in worlds_of(service)]
     if shape == "json":
         say(json.dumps(found[0] if service else found, indent=2))
@@ -204,12 +209,12 @@ def sql(query: str, shape: str, is_open: bool) -> None:
     say({"json": as_json, "csv": as_csv, "table": as_table}[shape](answer))
 
 
-def as_json(answer: "Answer") -> str:
+def as_json(answer: "Rows") -> str:
     """A list of row objects."""
     return json.dumps(answer.objects(), ensure_ascii=False)
 
 
-def as_csv(answer: "Answer") -> str:
+def as_csv(answer: "Rows") -> str:
     """A header line and one line per row."""
     import csv
     import io
@@ -221,7 +226,7 @@ def as_csv(answer: "Answer") -> str:
     return text.getvalue().rstrip("\n")
 
 
-def as_table(answer: "Answer") -> str:
+def as_table(answer: "Rows") -> str:
     """Columns under each other; numbers to the right."""
     cells = [["" if value is None else str(value) for value in row] for row in answer.rows]
     widths = [max(len(name), *(len(row[i]) for row in cells), 0) for i, name in enumerate(answer.columns)]
@@ -274,15 +279,39 @@ def recover(service: str | None) -> None:
 @cli.command()
 @click.argument("incident")
 @by_and_reason
-def close(incident: str, by: str, reason: str) -> None:
+@click.option(
+    "--as",
+    "answer",
+    required=True,
+    type=click.Choice(["bad_data", "new_normal", "false_alarm"]),
+    help="What it was. bad_data: its days leave baselines and trainings; new_normal: baselines start anew.",
+)
+@click.option("--from", "first", type=DAY, help="First bad day, or first day of the new normal. Default: its opening.")
+@click.option("--until", "last", type=DAY, help="Last bad day. Default: the day it was last seen.")
+def close(incident: str, by: str, reason: str, answer: "Answer", first: date | None, last: date | None) -> None:
     """Close an open incident; counts from the first unclosed day on.
 
     \b
-    Example: mlops close flight_delays-e1-2013-02-12-open_incident-weather --by ana --reason "sensor replaced"
+    Example: mlops close flight_delays-e1-2013-02-12-open_incident-weather --by ana --as bad_data --reason "sensor"
     """
-    from mlops_assets.people import close_incident
+    from mlops_assets.people import Closing, close_incident
 
-    say(close_incident(worlds_of(None), incident, by=by, reason=reason))
+    say(close_incident(worlds_of(None), incident, Closing(answer, first, last), by=by, reason=reason))
+
+
+@cli.command()
+@click.argument("what")
+@click.option("--by", required=True, help="Your name; kept in the ledger.")
+@click.option("--reason", default="", help="Why; kept in the ledger.")
+def approve(what: str, by: str, reason: str) -> None:
+    """Say that you have an incident, so that it is not escalated.
+
+    \b
+    Example: mlops approve flight_delays-e1-2013-02-12-open_incident-weather --by ana
+    """
+    from mlops_assets.people import acknowledge_incident
+
+    say(acknowledge_incident(worlds_of(None), what, by=by, reason=reason))
 
 
 @cli.command()

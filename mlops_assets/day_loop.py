@@ -22,11 +22,11 @@ from mlops_assets.closing.recomputing import recompute_block
 from mlops_assets.closing.standing import pending_decisions, waits_for
 from mlops_assets.closing.voids import void_lines
 from mlops_assets.closing.world import SHARED, World
-from mlops_assets.decisions import Kind
+from mlops_assets.decisions import TOLD, Kind
 from mlops_assets.errors import LedgerError, RangeError
 
 BLOCK_DAYS = 14
-LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, Kind.OPEN_INCIDENT.value})
+LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, *(kind.value for kind in TOLD)})
 """Kinds of decisions that a daily run writes down and a sensor carries out; a replay carries out all at once."""
 
 

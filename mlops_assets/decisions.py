@@ -12,6 +12,13 @@ class Kind(StrEnum):
     HOLD_RETRAINING = "hold_retraining"
     FREEZE = "freeze"
     OPEN_INCIDENT = "open_incident"
+    RAISE_INCIDENT = "raise_incident"
+    ESCALATE = "escalate"
+    DIGEST = "digest"
+
+
+TOLD = (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT, Kind.ESCALATE, Kind.DIGEST)
+"""Kinds that are messages to people."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ MlopsError
 ├── NothingToDoError        asked for work that is already done
 ├── ContractError           a delivered file cannot be used at all
 ├── LedgerError             the ledger does not say what was expected of it
+├── DeliveryError           a message that did not reach every address
 └── RegistryError           a stored model is missing, changed, or not trusted
 """
 
@@ -62,6 +63,10 @@ class ContractError(MlopsError):
 
 class LedgerError(MlopsError):
     """The ledger does not say what was expected of it."""
+
+
+class DeliveryError(MlopsError):
+    """A message that did not reach every address; its text names no address."""
 
 
 class RegistryError(MlopsError):

@@ -9,14 +9,29 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as Job
 
-from mlops_assets.adapters.notifier import notify
+from mlops_assets.adapters.notifier import Channel, Message, send
 from mlops_assets.closing.world import World
+from mlops_assets.decisions import Kind
 from mlops_assets.errors import MlopsError
 
 ACTS, DAY, EPOCH = "mlops/acts", "mlops/day", "mlops/epoch"
 DECISION, KIND = "mlops/decision", "mlops/kind"
 MAX_ATTEMPTS = 5
 """After so many runs that ended without success a person has to look; launching by hand stays possible."""
+
+DEEDS: dict[str, tuple[tuple[Kind, ...], str]] = {
+    "alert": (
+        (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT),
+        "Tells people about new incidents and those that became graver; at least once, with the decision's id.",
+    ),
+    "escalation": ((Kind.ESCALATE,), "Calls the accountable person when nobody took an incident within a day, once."),
+    "digest": ((Kind.DIGEST,), "Sends the owner the week's page, also when there is nothing to do."),
+    "freeze": (
+        (Kind.FREEZE, Kind.HOLD_RETRAINING),
+        "Finishes freezes and held trainings whose run was killed before it had recorded them.",
+    ),
+}
+"""Sensors that act in the tick itself: the kinds of decisions they carry out, and what for."""
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _ALIVE = [
@@ -31,10 +46,10 @@ _ALIVE = [
 def service_sensors(
     world: World, daily_job: Job, retrain_job: Job
 ) -> tuple[dg.ScheduleDefinition, list[dg.SensorDefinition]]:
-    """The schedule and the three sensors of a service, all on from the start."""
+    """The schedule and the sensors of a service, all on from the start."""
     return _daily_schedule(world, daily_job), [
         _retrain_sensor(world, retrain_job),
-        _alert_sensor(world),
+        *(_deed_sensor(world, name, kinds, words) for name, (kinds, words) in DEEDS.items()),
         _failed_run_sensor(world, [daily_job, retrain_job]),
     ]
 
@@ -80,7 +95,7 @@ def _retrain_sensor(world: World, job: Job) -> dg.SensorDefinition:
             return dg.SkipReason(writer)
         requests, waiting = [], []
         for row in pending_decisions(world):
-            if row["kind"] != "retrain":
+            if row["kind"] != Kind.RETRAIN:
                 continue
             decision = {DECISION: row["decision_id"]}
             attempt = _next_attempt(context.instance, f"{world.name}_retrain", decision)
@@ -96,15 +111,17 @@ def _retrain_sensor(world: World, job: Job) -> dg.SensorDefinition:
     return retrain_sensor
 
 
-def _alert_sensor(world: World) -> dg.SensorDefinition:
+def _deed_sensor(world: World, name: str, kinds: Sequence[Kind], words: str) -> dg.SensorDefinition:
+    """A sensor that carries out decisions of some kinds in the tick itself; what failed is tried again, five times."""
+
     @dg.sensor(
-        name=f"{world.name}_alert_sensor",
+        name=f"{world.name}_{name}_sensor",
         target=None,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells people about new incidents, in the tick itself; at least once, with the decision's id.",
+        description=words,
     )
-    def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def deed_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         from mlops_assets.closing.standing import pending_decisions
         from mlops_assets.day_loop import act_on
 
@@ -113,18 +130,18 @@ def _alert_sensor(world: World) -> dg.SensorDefinition:
         lines = []
         for row in pending_decisions(world):
             decision_id = row["decision_id"]
-            if row["kind"] == "retrain":
+            if row["kind"] not in kinds:
                 continue
             if row["attempt"] > MAX_ATTEMPTS:
-                lines.append(f"{decision_id}: failed {MAX_ATTEMPTS} times; `mlops recover {world.name}` says why")
+                lines.append(f"{decision_id}: failed {MAX_ATTEMPTS} times; table `actions` of {world.name} says why")
                 continue
             try:
-                lines.append(f"{decision_id}: {act_on(world, decision_id, by='alert sensor')}")
+                lines.append(f"{decision_id}: {act_on(world, decision_id, by=f'{name} sensor')}")
             except (OSError, MlopsError) as error:  # recorded as failed; the next tick tries again
                 lines.append(f"{decision_id}: {error}")
-        return dg.SkipReason("; ".join(lines) or "no incident to tell")
+        return dg.SkipReason("; ".join(lines) or f"nothing is pending of: {', '.join(kinds)}")
 
-    return alert_sensor
+    return deed_sensor
 
 
 def _failed_run_sensor(world: World, jobs: Sequence[Job]) -> dg.SensorDefinition:
@@ -138,7 +155,7 @@ def _failed_run_sensor(world: World, jobs: Sequence[Job]) -> dg.SensorDefinition
         run = context.dagster_run
         about = run.tags.get(DAY) or run.tags.get(DECISION) or "launched by hand"
         text = f"{run.job_name} ({about}) failed: {context.failure_event.message}"
-        context.log.info(notify(f"run-{run.run_id}", text, is_history=False))
+        context.log.info(send(Message(f"run-{run.run_id}", Channel.TICKET, text, text)))
 
     return failed_run_sensor
 

@@ -1,15 +1,19 @@
 """How a service stands: what is closed, who answers, what is open, and what the next day waits for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from mlops_assets.adapters.engine import literal, quote
 from mlops_assets.adapters.landing import deliveries
+from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
-from mlops_assets.closing.standing import first_closable, pending_decisions, standing_before
+from mlops_assets.closing.standing import first_closable, incident_events, inputs, pending_decisions, standing_before
 from mlops_assets.closing.voids import void_inputs
 from mlops_assets.closing.world import World
+from mlops_assets.errors import UnknownNameError
+from mlops_assets.monitoring_loop.incidents import Incident
+from mlops_assets.monitoring_loop.playbooks import playbook
 
 Status = dict[str, Any]
 VERDICT_DAYS = 7
@@ -23,7 +27,7 @@ def status_of(world: World, as_of: date | None = None) -> Status:
     closed = [day for day in world.ledger.closings(world.name) if as_of is None or day <= as_of]
     last = max(closed, default=None)
     standing = standing_before(world, last + timedelta(days=1)) if last else None
-    opened = set(standing.open_causes.values()) if standing else set()
+    closing = {row["subject"]: row for row in inputs(world) if row["kind"] == "close"}
     return {
         "service": world.name,
         "closed_through": last.isoformat() if last else None,
@@ -32,15 +36,10 @@ def status_of(world: World, as_of: date | None = None) -> Status:
         "fallback": _holder(world, "fallback", last),
         "frozen_since": standing.frozen_since.isoformat() if standing and standing.frozen_since else None,
         "open_incidents": [
-            {
-                "incident_id": row["incident_id"],
-                "day": row["day"].isoformat(),
-                "tier": row["tier"],
-                "text": row["text"],
-            }
-            for row in world.ledger.effective("incidents", world.name)
-            if row["incident_id"] in opened and row["event"] == "opened"
+            _incident(incident, closing.get(incident.incident_id))
+            for incident in sorted(standing.incidents.values() if standing else [], key=lambda one: one.opened_on)
         ],
+        "precision": precision_of(world, last),
         "pending_actions": [
             {"decision_id": row["decision_id"], "kind": row["kind"]} for row in pending_decisions(world)
         ],
@@ -60,6 +59,57 @@ def status_of(world: World, as_of: date | None = None) -> Status:
         "writer": _writer(world),
         "sources": {source.name: _newest(world, source.name) for source in world.service.sources},
     }
+
+
+def _incident(incident: Incident, closing: Row | None) -> Status:
+    """One open incident; ``closing`` is what a person said that does not count yet."""
+    told: Status = {
+        "incident_id": incident.incident_id,
+        "day": incident.opened_on.isoformat(),
+        "tier": incident.tier,
+        "text": incident.text,
+        "state": incident.state,
+        "last_seen": incident.last_seen.isoformat(),
+        "acknowledged_by": incident.acknowledged_by,
+    }
+    since = {"day": closing["effective_day"].isoformat(), "by": closing["by"]} if closing else None
+    return {**told, "closed_from": since}
+
+
+def precision_of(world: World, last: date | None) -> Status:
+    """Of the incidents that people closed up to a day, how many were real."""
+    closed = [one for one in incident_events(world) if one.event == "closed" and (last is None or one.day <= last)]
+    false = sum(one.evidence["as"] == "false_alarm" for one in closed)
+    return {
+        "closed": len(closed),
+        "real": len(closed) - false,
+        "query": precision_sql(world.name),
+    }
+
+
+def precision_sql(service: str) -> str:
+    """SQL of the precision record: what people said the incidents were that they closed."""
+    return (
+        f"select evidence ->> 'as' as answer, count(*) as incidents from {service}.incident_events "
+        f"where event = 'closed' group by all order by all"
+    )
+
+
+def incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None) -> str:
+    """The playbook of an incident that was open at the end of a day.
+
+    Raises:
+        UnknownNameError: no such incident was open then.
+    """
+    known = {
+        one.incident_id: (world, one)
+        for world in worlds
+        for one in standing_before(world, as_of + timedelta(days=1) if as_of else world.first_unclosed()).by_id.values()
+    }
+    if incident_id not in known:
+        raise UnknownNameError(where="mlops status", kind="open incident", name=incident_id, known=known)
+    world, incident = known[incident_id]
+    return playbook(world.service, incident)
 
 
 def _holder(world: World, role: str, last: date | None) -> Status | None:
@@ -120,7 +170,16 @@ def status_lines(status: Status) -> Iterator[str]:
     yield f"  retraining      {frozen}"
     yield f"  incidents       {len(status['open_incidents'])} open"
     for row in status["open_incidents"]:
-        yield f"    {row['incident_id']} ({row['tier']}): {row['text']}"
+        has = f", {row['acknowledged_by']} has it" if row["acknowledged_by"] else ""
+        closed = row["closed_from"]
+        until = f", closed from {closed['day']} on by {closed['by']}" if closed else ""
+        state = f"{row['tier']}, {row['state']}{has}{until}"
+        yield f"    {row['incident_id']} ({state}): {row['text']}"
+    if status["open_incidents"]:
+        yield f"    playbook: mlops status {status['service']} --incident {status['open_incidents'][0]['incident_id']}"
+    judged = status["precision"]
+    if judged["closed"]:
+        yield f"  precision       {judged['real']} of {judged['closed']} closed incidents were real: {judged['query']}"
     yield f"  actions         {len(status['pending_actions'])} pending"
     for row in status["pending_actions"]:
         yield f"    {row['decision_id']}"

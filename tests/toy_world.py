@@ -20,6 +20,7 @@ from mlops_assets import (
     Duty,
     Expected,
     GatePolicy,
+    IncidentPolicy,
     LabelDefinition,
     LatestView,
     MLService,
@@ -118,6 +119,7 @@ def a_service(**changes: Any) -> MLService:
         ),
         "quality": QualityPolicy(min_labels=5),
         "drift": DriftPolicy(),
+        "incidents": IncidentPolicy(digest="never"),
     }
     return MLService(**{**declared, **changes})
 
@@ -248,7 +250,16 @@ def ledger_state(world: World) -> dict[str, list[Row]]:
     """What the ledger says, without what belongs to one run."""
     return {
         name: [{k: v for k, v in row.items() if k not in _OBSERVED} for row in world.ledger.effective(name, world.name)]
-        for name in ("closings", "known_generations", "decisions", "incidents", "gates", "releases", "changes")
+        for name in (
+            "closings",
+            "known_generations",
+            "decisions",
+            "incidents",
+            "incident_events",
+            "gates",
+            "releases",
+            "changes",
+        )
     }
 
 

@@ -105,6 +105,16 @@ EVENTS: dict[str, sa.Table] = {
             text=sa.String,
         ),
         _table(
+            "incident_events",
+            ("service", "epoch", "incident_id", "day", "event"),
+            **_EVENT,
+            incident_id=sa.String,
+            event=sa.String,
+            tier=sa.String,
+            text=sa.String,
+            evidence=sa.JSON,
+        ),
+        _table(
             "gates",
             ("service", "decision_id"),
             **_EVENT,
@@ -187,6 +197,7 @@ EVENTS: dict[str, sa.Table] = {
             reason=sa.String,
             effective_day=sa.Date,
             recorded_at=sa.DateTime,
+            details=sa.JSON,
         ),
     )
 }
@@ -210,6 +221,18 @@ def append_only_sql(table: str, verb: str) -> str:
         f"create trigger if not exists no_{verb}_{table} before {verb} on {table} "
         f"begin select raise(abort, 'the ledger is append-only'); end"
     )
+
+
+def _missing_columns_sql(con: Connection) -> list[str]:
+    """SQL that gives the tables of an older ledger the columns that were declared since; they are null before."""
+    inspector = sa.inspect(con)
+    there = {name: {column["name"] for column in inspector.get_columns(name)} for name in EVENTS}
+    return [
+        f'alter table {table.name} add column "{column.name}" {column.type.compile(con.dialect)}'
+        for table in EVENTS.values()
+        for column in table.columns
+        if column.name not in there[table.name]
+    ]
 
 
 def _append_only_postgres_sql(table: str) -> list[str]:
@@ -243,6 +266,8 @@ class Ledger:
         self._counted: dict[tuple[str, str], tuple[tuple[int, int], list[Row]]] = {}
         _metadata.create_all(self.engine)
         with self.engine.begin() as con:
+            for statement in _missing_columns_sql(con):
+                con.exec_driver_sql(statement)
             for table in EVENTS:
                 if self.engine.dialect.name == "sqlite":
                     statements = [append_only_sql(table, verb) for verb in ("update", "delete")]

@@ -1,27 +1,128 @@
-"""Where alerts go: the log always, and the channels that the environment names."""
+"""Where messages go: the log always, and the channels that the environment names.
+
+Channel addresses hold tokens and passwords. They are read from the environment when a message is sent, and stand in
+no exception, log line or ledger row: ``scrubbed`` takes them out of everything that leaves this file.
+"""
 
 import logging
 import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlops_assets.errors import DeliveryError
 
 log = logging.getLogger("mlops_assets.alerts")
-CHANNELS = "MLOPS_ALERT_URLS"
-"""Environment variable with apprise URLs, separated by spaces; they are secrets and are stored nowhere else."""
+
+EVERYTHING = "MLOPS_ALERT_URLS"
+"""Environment variable with apprise addresses, separated by spaces, for every channel without one of its own."""
+
+TITLE_LETTERS, BODY_LETTERS = 120, 20_000
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PLAIN_WEBHOOKS = {"json": "jsons", "xml": "xmls", "form": "forms"}
+"""Webhooks without encryption, and what to write instead; allowed to this machine only."""
 
 
-def notify(decision_id: str, text: str, *, is_history: bool) -> str:
-    """Tell people once per decision; history is recorded, not sent. Returns what happened, without the URL."""
-    if is_history:
-        return "recorded, not sent: history"
-    log.warning("%s [%s]", text, decision_id)
-    urls = os.environ.get(CHANNELS, "").split()
+class Channel(StrEnum):
+    """How urgent a message is; each has an environment variable of its own."""
+
+    PAGE = "page"
+    TICKET = "ticket"
+    DIGEST = "digest"
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable with the channel's addresses."""
+        return f"MLOPS_{self.value.upper()}_URLS"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message about one decision; whoever gets it twice sees so by the decision's id."""
+
+    decision_id: str
+    channel: Channel
+    title: str
+    body: str
+
+
+def addresses(channel: Channel, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The channel's addresses, or those for everything."""
+    return (environment.get(channel.variable) or environment.get(EVERYTHING, "")).split()
+
+
+def send(message: Message) -> str:
+    """Tell people, at least once: the log, then every address. Returns what happened, without any address.
+
+    Raises:
+        DeliveryError: an address is none, or did not take the message; the caller tries again, with all of them.
+    """
+    log.warning("%s [%s]", message.title, message.decision_id)
+    urls = addresses(message.channel)
     if not urls:
-        return "logged; no channel is named in " + CHANNELS
+        return f"logged; {message.channel.variable} and {EVERYTHING} name no address"
+    with _quiet_about(urls):
+        failed = [f"{number}: {why}" for number, url in enumerate(urls, 1) if (why := _deliver(url, message))]
+    if failed:
+        raise DeliveryError(
+            f"{message.channel}: {len(urls) - len(failed)} of {len(urls)} addresses took the message; "
+            f"{scrubbed('; '.join(failed), urls)}"
+        )
+    return f"delivered to {len(urls)} {message.channel} addresses"
+
+
+def _deliver(url: str, message: Message) -> str:
+    """Why an address did not take the message; empty: it did."""
     import apprise
 
-    channels = apprise.Apprise()
-    for url in urls:
-        channels.add(url)
-    delivered = channels.notify(title=text[:120], body=f"{text}\n\n{decision_id}")
-    if not delivered:
-        raise OSError(f"not delivered to every one of {len(urls)} channels")
-    return f"delivered to {len(urls)} channels"
+    target = apprise.Apprise.instantiate(url, asset=apprise.AppriseAsset(http_redirects=False))
+    if target is None:
+        return "is no address that apprise knows"
+    scheme = urlsplit(url).scheme.lower()
+    if scheme in PLAIN_WEBHOOKS and target.host not in LOOPBACK:
+        return f"is a webhook without encryption; write {PLAIN_WEBHOOKS[scheme]}://"
+    body = f"{message.body[:BODY_LETTERS]}\n\n{message.decision_id}"
+    try:
+        is_taken = target.notify(title=message.title[:TITLE_LETTERS], body=body)
+    except (OSError, TypeError, ValueError) as error:  # what plugins let through
+        return f"{type(error).__name__}: {error}"
+    return "" if is_taken else "refused it, or cannot be reached"
+
+
+def scrubbed(text: str, urls: Sequence[str]) -> str:
+    """A text without the addresses and without any part of them that may be secret."""
+    for secret in sorted({part for url in urls for part in _secrets(url)}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(url: str) -> Iterator[str]:
+    """The address itself, its user, password, path and query, and the values in them."""
+    yield url
+    parts = urlsplit(url)
+    yield from (part for part in (parts.netloc.rpartition("@")[0], parts.path.strip("/"), parts.query) if part)
+    yield from (part for part in re.split(r"[/:@?&=]", f"{parts.netloc}/{parts.path}?{parts.query}") if len(part) > 3)
+
+
+@contextmanager
+def _quiet_about(urls: Sequence[str]) -> Iterator[None]:
+    """While the body runs, log lines of apprise and what it uses have no address in them."""
+
+    class Scrub(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            record.msg, record.args = scrubbed(record.getMessage(), urls), ()
+            return True
+
+    scrub: Any = Scrub()
+    loggers = [logging.getLogger(name) for name in ("apprise", "urllib3.connectionpool", "requests")]
+    for logger in loggers:
+        logger.addFilter(scrub)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(scrub)

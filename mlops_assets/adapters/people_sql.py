@@ -29,7 +29,10 @@ from mlops_assets.service.sources import Source
 from mlops_assets.tables import SOURCE_COLUMNS, TABLES, Column, Table
 
 SHARED = "sources"
-LEDGER_TABLES = ("decisions", "actions", "incidents", "releases", "gates", "closings", "divergences", "changes")
+LEDGER_TABLES = (
+    *("decisions", "actions", "incidents", "incident_events", "releases", "gates", "closings", "divergences"),
+    "changes",
+)
 """Ledger tables that people see, each with a ``day``; only rows that count in the current epoch."""
 
 

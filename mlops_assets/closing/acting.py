@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from mlops_assets.adapters.engine import frame, literal, open_engine, quote
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.adapters.notifier import notify
+from mlops_assets.adapters.notifier import send
 from mlops_assets.closing.backfill import fill_backwards
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import feature_columns
+from mlops_assets.closing.telling import message
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
-from mlops_assets.errors import LedgerError
+from mlops_assets.errors import LedgerError, MlopsError
 from mlops_assets.model_loop.retraining import Retraining, Rival, retrain
 from mlops_assets.model_loop.training_set import Snapshot, build_training_set
 from mlops_assets.tables import BY_NAME
@@ -45,7 +46,7 @@ def act(world: World, decision: Row, moment: Moment) -> str:
     fault_point("after-intended")
     try:
         detail = _EFFECTS[Kind(decision["kind"])](world, decision, moment)
-    except (duckdb.Error, OSError, ValueError) as error:
+    except (duckdb.Error, OSError, ValueError, MlopsError) as error:
         _record(world, decision, "failed", moment, f"{type(error).__name__}: {str(error)[:300]}")
         raise
     fault_point("before-done")
@@ -65,19 +66,19 @@ def _record(world: World, decision: Row, state: str, moment: Moment, detail: str
 
 
 def _freeze(_world: World, decision: Row, _moment: Moment) -> str:
-    return f"retraining is frozen from {decision['day']} on, until a named person unfreezes it"
+    return f"retraining is frozen from {decision['day']} on, until its incidents are closed or a person lifts it"
 
 
 def _hold(_world: World, decision: Row, _moment: Moment) -> str:
     return f"no training: {decision['because']}"
 
 
-def _alert(world: World, decision: Row, moment: Moment) -> str:
-    return notify(
-        decision["decision_id"], f"{world.name}, {decision['day']}: {decision['because']}",
-        is_history=moment.now - world.calendar.end_of(decision["day"]) > timedelta(days=LATE_ALERT_DAYS)
-        or moment.by == "replay",
-    )  # fmt: skip
+def _tell(world: World, decision: Row, moment: Moment) -> str:
+    """A message to people; history is recorded, not sent."""
+    age = moment.now - world.calendar.end_of(decision["day"])
+    if moment.by == "replay" or age > timedelta(days=LATE_ALERT_DAYS):
+        return "recorded, not sent: history"
+    return send(message(world, decision))
 
 
 def _retrain(world: World, decision: Row, moment: Moment) -> str:
@@ -220,5 +221,8 @@ _EFFECTS: Mapping[Kind, Callable[[World, Row, Moment], str]] = {
     Kind.RETRAIN: _retrain,
     Kind.HOLD_RETRAINING: _hold,
     Kind.FREEZE: _freeze,
-    Kind.OPEN_INCIDENT: _alert,
+    Kind.OPEN_INCIDENT: _tell,
+    Kind.RAISE_INCIDENT: _tell,
+    Kind.ESCALATE: _tell,
+    Kind.DIGEST: _tell,
 }

@@ -28,6 +28,7 @@ class DayJudgement:
     verdict: Row
     decisions: Sequence[Row]
     incidents: Sequence[Row]
+    incident_events: Sequence[Row] = ()
     changes: Sequence[Row] = ()
 
 
@@ -56,6 +57,7 @@ def commit_block(
             world.ledger.append(transaction, "decisions", judgement.decisions)
             world.ledger.append(transaction, "incidents", judgement.incidents)
             world.ledger.append(transaction, "changes", judgement.changes)
+            world.ledger.append(transaction, "incident_events", judgement.incident_events)
         world.ledger.append(transaction, "known_generations", _listed(world, block, kept, epoch))
         world.ledger.append(transaction, "closings", _closings(world, block, kept, epoch, versions))
         fault_point("inside-transaction")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import duckdb
@@ -13,16 +13,19 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import DRIFT_DAYS, PRIOR, Block
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
-from mlops_assets.closing.standing import Standing, apply_input, inputs, standing_before
+from mlops_assets.closing.following import event_row, follow, incident_row, listen
+from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
 from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind
 from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import find_drift, series_from_profiles
 from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
+from mlops_assets.monitoring_loop.findings import Finding
+from mlops_assets.monitoring_loop.incidents import Event, with_upstream_causes
 from mlops_assets.monitoring_loop.operations import operations_series
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality, rules_frame
-from mlops_assets.monitoring_loop.verdict import Finding, Verdict, judge_day
+from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
 from mlops_assets.service.features import RequestView, View
 from mlops_assets.tables import BY_NAME
 
@@ -94,8 +97,9 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
 
     Leaves temp tables ``drift``, ``rules`` and ``verdicts`` in the engine.
     """
+    profiled = series(world, block)
     drift = find_drift(
-        series(world, block), days=block.days, policy=world.service.drift,
+        profiled, days=block.days, policy=world.service.drift,
         critical=world.service.drift.critical_features, blocked=set(block.blocked),
     )  # fmt: skip
     strange = unusual_rows(block)
@@ -111,15 +115,13 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     standing = standing_before(world, min(block.days))
     current = world.ledger.epoch(world.name)
     epochs = {day: row["epoch"] for day, row in world.ledger.closings(world.name).items()}
+    said = inputs(world)
     judged: list[DayJudgement] = []
     for day in block.days:
-        for row in inputs(world):
-            if row["effective_day"] == day:
-                apply_input(standing, row)
+        events = listen(standing, [row for row in said if row["effective_day"] == day])
         findings = by_day.get(day, drift.iloc[:0])
-        told, at = others.get(day, []), epochs.get(day, current)
-        judgement = _judge(world, block, day, findings, of_day[day], told, standing, at)
-        judged.append(replace(judgement, changes=changes[day]))
+        about = _Day(day, findings, of_day[day], others.get(day, []), profiled, epochs.get(day, current))
+        judged.append(replace(_judge(world, block, about, standing, events), changes=changes[day]))
         if stops and any(row["kind"] == Kind.RETRAIN.value for row in judged[-1].decisions):
             break
     _fill(block.con, "verdicts", pd.DataFrame([judgement.verdict for judgement in judged]))
@@ -138,37 +140,47 @@ def _fill(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> None
         run(con, fill_sql(name, "filling"))
 
 
-def _judge(
-    world: World,
-    block: Block,
-    day: date,
-    findings: pd.DataFrame,
-    quality: QualityJudgement,
-    others: Sequence[Finding],
-    standing: Standing,
-    epoch: int,
-) -> DayJudgement:
+@dataclass(frozen=True)
+class _Day:
+    """One day to judge: rows of ``drift``, quality, other findings, the series behind them, and the epoch."""
+
+    day: date
+    drift: pd.DataFrame
+    quality: QualityJudgement
+    others: Sequence[Finding]
+    series: pd.DataFrame
+    epoch: int
+
+
+def _judge(world: World, block: Block, judged: _Day, standing: Standing, events: list[Event]) -> DayJudgement:
+    """The verdict on a day, what is decided, and what that does to freezes and incidents; ``events`` grows."""
+    day, quality = judged.day, judged.quality
     states = {state.source: (state.state, state.reason) for state in block.states[day]}
     verdict = judge_day(
-        day, findings, states, day in block.blocked, source_of=source_of(world.service.views),
-        quality=quality.findings(world.service.label.source), others=others,
+        day, judged.drift, states, day in block.blocked, source_of=source_of(world.service.views),
+        quality=quality.findings(world.service.label.source), others=judged.others,
     )  # fmt: skip
+    findings = with_upstream_causes(verdict.findings, {source.name for source in world.service.sources})
     decisions = decide(
-        day, verdict, verdict.findings, is_frozen=standing.frozen_since is not None,
+        day, verdict, findings, is_frozen=standing.frozen_since is not None,
         open_causes=set(standing.open_causes),
         reasons_to_retrain=reasons_to_retrain(
             world.service.model, day, quality.reasons_to_retrain, last_training=standing.last_training,
             last_hold=standing.last_hold, is_frozen=standing.frozen_since is not None,
         ),
     )  # fmt: skip
-    rows = [_decision_row(world, day, epoch, decision) for decision in decisions]
-    incidents = []
-    for decision, row in zip(decisions, rows, strict=True):
-        standing.note(day, decision.kind)
-        if decision.kind is Kind.OPEN_INCIDENT:
-            incidents.append(_incident_row(row, verdict))
-            standing.open_causes[decision.subject] = row["decision_id"]
-    return DayJudgement(day, _verdict_row(verdict, rows), rows, incidents)
+    rows = [_decision_row(world, day, judged.epoch, decision) for decision in decisions]
+    opened = [incident_row(row) for row in rows if row["kind"] == Kind.OPEN_INCIDENT.value]
+    for row in opened:
+        open_incident(standing, row)
+    more = follow(world, day, findings, standing, events, series=judged.series, is_blocked=day in block.blocked)
+    rows += [_decision_row(world, day, judged.epoch, decision) for decision in more]
+    for row in rows:
+        standing.note(day, Kind(row["kind"]))
+    if day not in block.blocked:
+        standing.count_quiet_day(day)
+    told = [event_row(world, judged.epoch, event) for event in events]
+    return DayJudgement(day, _verdict_row(verdict, rows), rows, opened, told)
 
 
 def source_of(views: Sequence[View]) -> dict[str, str]:
@@ -190,12 +202,4 @@ def _decision_row(world: World, day: date, epoch: int, decision: Decision) -> Ro
         "service": world.name, "epoch": epoch, "day": day, "decision_id": "-".join(part for part in parts if part),
         "kind": decision.kind.value, "subject": decision.subject, "because": decision.because,
         "evidence": dict(decision.evidence),
-    }  # fmt: skip
-
-
-def _incident_row(decision: Row, verdict: Verdict) -> Row:
-    return {
-        "service": decision["service"], "epoch": decision["epoch"], "day": decision["day"],
-        "incident_id": decision["decision_id"], "event": "opened", "cause": decision["subject"],
-        "tier": verdict.tier, "text": decision["because"],
     }  # fmt: skip

@@ -3,50 +3,127 @@
 Imports nothing that costs time, so that ``mlops status`` and the sensors answer at once.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 
 from mlops_assets.adapters.landing import SUFFIXES
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Kind
+from mlops_assets.monitoring_loop.incidents import Event, Incident, after, in_order, opened
 
 
 @dataclass
 class Standing:
     """What is open or frozen at the end of a day; a view over the ledger's events, carried through a block.
 
-    ``last_training`` and ``last_hold`` are the newest days on which a training was decided on, or held back.
+    ``incidents`` are those that nobody has closed, by cause. A freeze that a day decided holds while a severe
+    incident is open; one that a person declared holds until a person lifts it. ``last_training`` and ``last_hold``
+    are the newest days on which a training was decided on, or held back.
     """
 
     frozen_since: date | None = None
-    open_causes: dict[str, str] = field(default_factory=dict)
+    is_frozen_by_person: bool = False
+    incidents: dict[str, Incident] = field(default_factory=dict)
     last_training: date | None = None
     last_hold: date | None = None
+
+    @property
+    def open_causes(self) -> dict[str, str]:
+        """Cause -> the incident that is open for it."""
+        return {cause: incident.incident_id for cause, incident in self.incidents.items()}
+
+    @property
+    def by_id(self) -> dict[str, Incident]:
+        """The open incidents by their id."""
+        return {incident.incident_id: incident for incident in self.incidents.values()}
+
+    def freeze(self, day: date, *, by_person: bool) -> None:
+        """Retraining is frozen from this day on; an earlier freeze goes on."""
+        self.frozen_since = self.frozen_since or day
+        self.is_frozen_by_person = self.is_frozen_by_person or by_person
 
     def note(self, day: date, kind: Kind) -> None:
         """Take in a decision of the day."""
         if kind is Kind.FREEZE:
-            self.frozen_since = day
+            self.freeze(day, by_person=False)
         elif kind is Kind.RETRAIN:
             self.last_training = day
         elif kind is Kind.HOLD_RETRAINING:
             self.last_hold = day
 
+    def unfreeze(self) -> None:
+        """A person lifts every freeze."""
+        self.frozen_since, self.is_frozen_by_person = None, False
+
+    def take(self, event: Event) -> None:
+        """One event of an open incident; the last severe one that is closed takes the freeze with it."""
+        incident = self.by_id.get(event.incident_id)
+        if incident is None:
+            return
+        self.incidents[incident.cause] = after(incident, event)
+        if event.event != "closed":
+            return
+        del self.incidents[incident.cause]
+        is_grave = any(one.tier == "severe" for one in self.incidents.values())
+        if not is_grave and not self.is_frozen_by_person:
+            self.frozen_since = None
+
+    def count_quiet_day(self, day: date) -> None:
+        """A computed day is over: for every incident that was not seen on it, a quiet one."""
+        for cause, incident in self.incidents.items():
+            if incident.last_seen < day:
+                self.incidents[cause] = replace(incident, quiet_days=incident.quiet_days + 1)
+
 
 def standing_before(world: World, day: date) -> Standing:
     """What was frozen and open when ``day`` began; people's words count from their effective day on."""
     standing = Standing()
-    decided = [row for row in world.ledger.effective("decisions", world.name) if row["day"] < day]
-    for row in sorted(decided, key=lambda row: row["day"]):
-        standing.note(row["day"], Kind(row["kind"]))
-    for row in world.ledger.effective("incidents", world.name):
-        if row["day"] < day and row["event"] == "opened":
-            standing.open_causes[row["cause"]] = row["incident_id"]
-    for row in inputs(world):
-        if row["effective_day"] < day:
-            apply_input(standing, row)
+    computed = {d for d, row in world.ledger.closings(world.name).items() if d < day and row["state"] == "computed"}
+    happened = _what_happened(world, day)
+    for that_day in sorted({*happened, *computed}):
+        for step in happened.get(that_day, []):
+            step(standing)
+        if that_day in computed:
+            standing.count_quiet_day(that_day)
     return standing
+
+
+Step = Callable[[Standing], None]
+_EVENT_OF = {"acknowledge": "acknowledged", "close": "closed"}
+
+
+def _what_happened(world: World, before: date) -> dict[date, list[Step]]:
+    """The ledger's events as steps, per day in the order in which the day loop took them."""
+    steps: list[tuple[date, int, Step]] = []
+    for row in inputs(world):
+        steps.append((row["effective_day"], 0, partial(apply_input, row=row)))
+    for event in incident_events(world):
+        steps.append((event.day, 1 if event.event in _EVENT_OF.values() else 3, partial(Standing.take, event=event)))
+    for row in world.ledger.effective("incidents", world.name):
+        steps.append((row["day"], 2, partial(open_incident, row=row)))
+    for row in world.ledger.effective("decisions", world.name):
+        steps.append((row["day"], 4, partial(Standing.note, day=row["day"], kind=Kind(row["kind"]))))
+    found: dict[date, list[Step]] = {}
+    for day, _order, step in sorted(steps, key=lambda one: one[:2]):
+        if day < before:
+            found.setdefault(day, []).append(step)
+    return found
+
+
+def incident_events(world: World) -> list[Event]:
+    """Everything that happened to the service's incidents, in the order in which it counts."""
+    rows = world.ledger.effective("incident_events", world.name)
+    names = ("day", "incident_id", "event", "tier", "text", "evidence")
+    return in_order(Event(**{name: row[name] for name in names}) for row in rows)
+
+
+def open_incident(standing: Standing, row: Row) -> None:
+    """One row of ledger table ``incidents``."""
+    incident = opened(row["incident_id"], row["cause"], row["day"], row["tier"], row["text"])
+    standing.incidents[incident.cause] = incident
 
 
 def inputs(world: World) -> list[Row]:
@@ -56,14 +133,25 @@ def inputs(world: World) -> list[Row]:
 
 
 def apply_input(standing: Standing, row: Row) -> None:
-    """One person's word: a freeze, an unfreeze, or the closing of an incident."""
-    day = row["effective_day"]
+    """One person's word about retraining: a freeze or an unfreeze."""
     if row["kind"] == "freeze":
-        standing.frozen_since = day
-    elif row["kind"] == "unfreeze" and (standing.frozen_since is None or standing.frozen_since <= day):
-        standing.frozen_since = None
-    elif row["kind"] == "close":
-        standing.open_causes = {c: i for c, i in standing.open_causes.items() if i != row["subject"]}
+        standing.freeze(row["effective_day"], by_person=True)
+    elif row["kind"] == "unfreeze":
+        standing.unfreeze()
+
+
+def events_of_inputs(standing: Standing, said: Sequence[Row]) -> list[Event]:
+    """What the words of one day mean for the open incidents; a word about any other incident is void."""
+    open_ones = standing.by_id
+    events = [
+        Event(
+            row["effective_day"], row["subject"], _EVENT_OF[row["kind"]], open_ones[row["subject"]].tier, row["reason"],
+            {"by": row["by"], **(row["details"] or {})},
+        )
+        for row in said
+        if row["kind"] in _EVENT_OF and row["subject"] in open_ones
+    ]  # fmt: skip
+    return in_order(events)
 
 
 def pending_decisions(world: World) -> list[Row]:

@@ -19,6 +19,7 @@ from mlops_assets.closing.standing import pending_decisions
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
 from mlops_assets.monitoring_loop.decomposition import USUAL_DAYS, unusual_slices
+from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.loop_sync import Clocks, ModelClock, SourceClock, Sync, compare_clocks
 from mlops_assets.monitoring_loop.objectives import (
     Level,
@@ -30,7 +31,6 @@ from mlops_assets.monitoring_loop.objectives import (
     read_events,
 )
 from mlops_assets.monitoring_loop.operations import OPERATIONS, slice_counts_sql
-from mlops_assets.monitoring_loop.verdict import Finding
 from mlops_assets.tables import BY_NAME
 
 PROFILED_DAYS = 14

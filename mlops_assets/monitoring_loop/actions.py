@@ -5,7 +5,8 @@ from datetime import date, timedelta
 from typing import Literal
 
 from mlops_assets.decisions import Decision, Kind
-from mlops_assets.monitoring_loop.verdict import Finding, Verdict
+from mlops_assets.monitoring_loop.findings import Finding
+from mlops_assets.monitoring_loop.verdict import Verdict
 from mlops_assets.service.training import ModelPolicy
 
 RETRAINING = "retraining"

@@ -10,9 +10,9 @@ import pandas as pd
 from mlops_assets.monitoring_loop.calibration import CALIBRATION, watch_calibration
 from mlops_assets.monitoring_loop.degradation import INCIDENT, RETRAINING, Evaluation, evaluate
 from mlops_assets.monitoring_loop.evidence import Evidence
+from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.slices import where_it_sits
-from mlops_assets.monitoring_loop.verdict import Finding
 from mlops_assets.service.service import MLService
 from mlops_assets.tables import BY_NAME
 

@@ -11,10 +11,8 @@ from typing import Any
 import pandas as pd
 
 from mlops_assets.monitoring_loop.drift import ROWS
+from mlops_assets.monitoring_loop.findings import RANK, Finding
 from mlops_assets.monitoring_loop.profiles import SCORE
-
-RANK = {"stable": 0, "expected": 1, "unknown": 2, "moderate": 3, "severe": 4}
-"""Tiers from harmless to grave; a known fault outranks not knowing, though both ask for a look."""
 
 VERDICTS = {
     "stable": "quiet",
@@ -34,16 +32,6 @@ TIER_OF_SOURCE = {
 
 NAMED_FINDINGS = 3
 """How many findings a reason spells out."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing worth knowing about a day; ``cause`` is its upstream-most name: one incident per cause."""
-
-    tier: str
-    cause: str
-    reason: str
-    weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +105,7 @@ def drift_findings(day: date, drift: pd.DataFrame, source_of: Mapping[str, str])
         own = f"drift:{column}"
         cause = own if column in (SCORE, ROWS) else source_of.get(column, own)
         weight = 0.0 if pd.isna(row["surprise"]) else float(row["surprise"])
-        yield Finding(str(row["tier"]), cause, str(row["reason"]), weight)
+        yield Finding(str(row["tier"]), cause, str(row["reason"]), weight, column)
 
 
 def in_words(findings: list[Finding]) -> str:

@@ -1,5 +1,7 @@
 """What is watched, and from which size on somebody is told."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
@@ -41,3 +43,15 @@ class QualityPolicy(Policy):
     min_labels: int = Field(default=50, ge=1)
     degradation: tuple[DegradationRule, ...] = ()
     calibration: CalibrationMonitor | None = CalibrationMonitor()
+
+
+class IncidentPolicy(Policy):
+    """What happens around an incident; only a named person closes one.
+
+    ``playbooks`` is a folder of Markdown templates that replace the shipped ones of the same name. ``digest``
+    sends the owner a page every week, also when there is nothing to do.
+    """
+
+    quiet_days: int = Field(default=3, ge=1, description="Days without a finding until it is quiet; it stays open.")
+    digest: Literal["weekly", "never"] = "weekly"
+    playbooks: str | None = None

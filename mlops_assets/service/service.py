@@ -10,7 +10,7 @@ from mlops_assets.errors import UnknownNameError
 from mlops_assets.service.expressions import check_expression
 from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
 from mlops_assets.service.labels import LabelDefinition
-from mlops_assets.service.monitoring import DriftPolicy, QualityPolicy
+from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import OperationsPolicy
 from mlops_assets.service.ownership import Owner, Raci
 from mlops_assets.service.policy import Identifier, Policy
@@ -50,6 +50,7 @@ class MLService(Policy):
     quality: QualityPolicy = QualityPolicy()
     drift: DriftPolicy = DriftPolicy()
     operations: OperationsPolicy = OperationsPolicy()
+    incidents: IncidentPolicy = IncidentPolicy()
 
     @property
     def feature_set(self) -> FeatureSet:

@@ -33,7 +33,7 @@ from mlops_assets.closing.standing import first_closable
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import open_epoch, run_days
 from mlops_assets.errors import LeaseHeldError, RangeError
-from mlops_assets.people import close_incident, set_frozen
+from mlops_assets.people import Closing, close_incident, set_frozen
 from mlops_assets.tables import BY_NAME
 
 pytestmark = pytest.mark.slow
@@ -218,13 +218,22 @@ def test_a_redo_keeps_what_was_before_it_and_what_people_said_and_sends_nothing(
     world = a_world(tmp_path, a_service(model=held))
     deliver_all(world.home.landing, span(0, 10), without=[("orders", day(2)), ("scans", day(8))])
     close(world, span(0, 5))
-    close_incident([world], "parcels-e1-2024-03-04-open_incident-orders", by="Mia", reason="the depot was shut")
+    close_incident(
+        [world],
+        "parcels-e1-2024-03-04-open_incident-orders",
+        Closing("bad_data"),
+        by="Mia",
+        reason="the depot was shut",
+    )
     close(world, span(6, 7))
     set_frozen(world, True, by="Mia", reason="stocktaking", is_dry_run=False)
     close(world, span(8, 10))
     first = ledger_state(world)
     kinds = [(row["day"], row["kind"]) for row in first["decisions"]]
-    assert kinds == [(day(3), "open_incident"), (day(8), "open_incident"), (day(9), "hold_retraining")]
+    assert kinds == [
+        (day(3), "open_incident"), (day(4), "escalate"), (day(8), "open_incident"), (day(9), "escalate"),
+        (day(9), "hold_retraining"),
+    ]  # fmt: skip
 
     caplog.clear()
     open_epoch(world, day(7), by="Mia")
@@ -232,7 +241,7 @@ def test_a_redo_keeps_what_was_before_it_and_what_people_said_and_sends_nothing(
     close(world, span(7, 10), acts=False)
     redone = ledger_state(world)
     assert [(row["day"], row["kind"]) for row in redone["decisions"]] == kinds
-    assert [row["epoch"] for row in redone["decisions"]] == [1, 2, 2]
+    assert [row["epoch"] for row in redone["decisions"]] == [1, 1, 2, 2, 2]
     assert [row["epoch"] for row in redone["closings"]] == [1] * 7 + [2] * 4
     assert [row for row in redone["known_generations"] if row["day"] < day(7)] == [
         row for row in first["known_generations"] if row["day"] < day(7)

@@ -11,7 +11,8 @@ from mlops_assets import ModelPolicy, ModelTier
 from mlops_assets.decisions import Kind
 from mlops_assets.monitoring_loop.actions import decide, is_cadence_day, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import drift_frame
-from mlops_assets.monitoring_loop.verdict import Finding, Verdict, judge_day
+from mlops_assets.monitoring_loop.findings import Finding
+from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
 
 DAY = date(2013, 6, 30)
 
