@@ -9,7 +9,7 @@ from toy_world import a_world, close, deliver, deliver_all, span
 
 from mlops_assets.closing.voids import void_inputs
 from mlops_assets.day_loop import open_epoch, recover
-from mlops_assets.people import close_incident, set_frozen
+from mlops_assets.people import Closing, close_incident, set_frozen
 from mlops_assets.status import status_lines, status_of
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def test_a_word_about_what_a_redo_no_longer_knows_is_listed_as_void(tmp_path: Pa
     deliver_all(world.home.landing, span(0, 8), without=[("scans", day(3))])
     close(world, span(0, 4))
     incident = f"parcels-e1-{day(3)}-open_incident-scans"
-    close_incident([world], incident, by="Mia", reason="the scanner was down")
+    close_incident([world], incident, Closing("bad_data"), by="Mia", reason="the scanner was down")
     set_frozen(world, True, by="Mia", reason="stocktaking", is_dry_run=False)
     close(world, span(5, 6))
     assert void_inputs(world) == [] and recover(world) == []
@@ -49,6 +49,7 @@ def test_while_a_redo_has_not_come_to_a_word_nobody_calls_it_void(tmp_path: Path
     world = a_world(tmp_path, untrained())
     deliver_all(world.home.landing, span(0, 6), without=[("scans", day(4))])
     close(world, span(0, 5))
-    close_incident([world], f"parcels-e1-{day(4)}-open_incident-scans", by="Mia", reason="the scanner was down")
+    incident = f"parcels-e1-{day(4)}-open_incident-scans"
+    close_incident([world], incident, Closing("bad_data"), by="Mia", reason="the scanner was down")
     open_epoch(world, day(2), by="Mia")
     assert void_inputs(world) == []
