@@ -22,6 +22,7 @@ from mlops_assets.service.features import (
     StaticView,
     WindowView,
 )
+from mlops_assets.service.kpi import KpiPolicy
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import (
@@ -52,6 +53,7 @@ __all__ = [
     "FreshnessObjective",
     "GatePolicy",
     "IncidentPolicy",
+    "KpiPolicy",
     "LabelDefinition",
     "LabelDelayObjective",
     "LatencyObjective",

@@ -29,6 +29,7 @@ from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop.labels import label_events_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import log_sql
+from mlops_assets.monitoring_loop.kpi import measure_kpi
 from mlops_assets.monitoring_loop.operations import measure_operations
 from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
@@ -89,8 +90,18 @@ def compute_block(
         con, world.service, predictions="predictions", labels="labels", days=days, into="quality",
         blocked=set(block.blocked),
     )  # fmt: skip
+    _measure_kpi(world, block)
     _measure_operations(world, block)
     return block
+
+
+def _measure_kpi(world: World, block: Block) -> None:
+    """Table ``kpi`` of the block's days; the closed single days that longer windows add up are ``closed_kpi``."""
+    table, before = BY_NAME["kpi"], min(block.days)
+    first, last = before - timedelta(days=history_days(world.service)), before - timedelta(days=1)
+    world.lake.view(block.con, table.name, table.columns, name="closed_kpi", first=first, last=last)
+    run(block.con, table.create_sql())
+    measure_kpi(block.con, world.service, days=block.days, history="closed_kpi")
 
 
 def _measure_operations(world: World, block: Block) -> None:

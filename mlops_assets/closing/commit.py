@@ -15,8 +15,8 @@ from mlops_assets.closing.features import STEP_TABLES, generation_rows, ordered_
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, TABLES
 
-LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "rules", "operations", "objectives", "drift",
-               "loop_sync", "verdicts")  # fmt: skip
+LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "kpi", "rules", "operations", "objectives",
+               "drift", "loop_sync", "verdicts")  # fmt: skip
 """Tables that the day loop writes, in commit order."""
 
 

@@ -14,8 +14,11 @@ BLOCK_DAYS = 28
 
 
 def stored_quality_sql() -> str:
-    """SQL of the rows that rules read: whole days, and slices of single days."""
-    return "select * from quality where slice = 'all' or window_days = 1"
+    """SQL of the rows that rules read: quality (whole days, and slices of single days), and the KPI as a metric."""
+    return """
+        select * from quality where slice = 'all' or window_days = 1
+        union all by name select * exclude (total, alarms, kpi), kpi as metric from kpi
+    """
 
 
 def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]:
@@ -27,7 +30,8 @@ def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]
         return []
     with open_engine() as con:
         start = first - timedelta(days=reach_days(world.service))
-        world.lake.view(con, "quality", BY_NAME["quality"].columns, first=start, last=last)
+        for name in ("quality", "kpi"):
+            world.lake.view(con, name, BY_NAME[name].columns, first=start, last=last)
         run(con, copy_sql("all_quality", stored_quality_sql()))
         register_days(con, world.calendar, start, last)
         return [

@@ -39,10 +39,12 @@ def with_closed_days_sql(table: str, before: date) -> str:
 
 
 def all_quality_sql(before: date) -> str:
-    """SQL of a view of the quality rows that rules look at: closed days before the block, and its own."""
+    """SQL of a view of what rules look at: quality, and the KPI as one more metric; closed days and the block's own."""
+    kpi = "select * exclude (total, alarms, kpi), kpi as metric"
     return f"""
         create or replace temp view all_quality as
         select * from closed_quality where day < {literal(before)} union all by name select * from quality
+        union all by name {kpi} from closed_kpi where day < {literal(before)} union all by name {kpi} from kpi
     """
 
 
@@ -85,7 +87,8 @@ def evidence_of(world: World, block: Block) -> list[Evidence]:
     """What rules may know about quality at the end of each of the block's days."""
     before = min(block.days)
     first, last = before - timedelta(days=reach_days(world.service)), before - timedelta(days=1)
-    world.lake.view(block.con, "quality", BY_NAME["quality"].columns, name="closed_quality", first=first, last=last)
+    for name in ("quality", "kpi"):
+        world.lake.view(block.con, name, BY_NAME[name].columns, name=f"closed_{name}", first=first, last=last)
     run(block.con, all_quality_sql(before))
     closings = world.ledger.closings(world.name)
     blocked = {day for day, row in closings.items() if day < before and row["state"] == "blocked"} | set(block.blocked)

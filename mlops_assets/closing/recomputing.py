@@ -17,7 +17,7 @@ from mlops_assets.closing.known import recorded
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, FACTS
 
-DERIVED = ("profiles", "quality", "rules", "operations", "objectives", "drift", "loop_sync", "verdicts")
+DERIVED = ("profiles", "quality", "kpi", "rules", "operations", "objectives", "drift", "loop_sync", "verdicts")
 """Tables of the day loop that are a function of facts and ledger; outcomes are a projection and are left alone."""
 
 

@@ -153,7 +153,7 @@ def change_of(rule: DegradationRule, value: float, compared: float) -> float | N
     """The distance of a value in the unit of the limit, 9 decimals; None where a share of nothing was asked."""
     if not rule.limit[0].endswith("_share"):
         return round(value - compared, 9)
-    return round(value / compared - 1, 9) if compared else None
+    return round((value - compared) / abs(compared), 9) if compared else None
 
 
 def is_beyond(rule: DegradationRule, known: Known, compared: float, limit: float) -> bool:

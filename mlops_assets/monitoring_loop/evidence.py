@@ -111,7 +111,7 @@ def reach_days(service: MLService) -> int:
 
 
 def asked_rows_sql(asked: Mapping[Asked, int]) -> str:
-    """SQL of ``quality_asked``: the rows of ``all_quality`` that rules read, with the days they look back.
+    """SQL of ``rules_asked``: the rows of ``all_quality`` that rules read, with the days they look back.
 
     The single conditions stand beside the join because they are what skips most of the files' content.
     """
@@ -123,7 +123,7 @@ def asked_rows_sql(asked: Mapping[Asked, int]) -> str:
         ", ".join(sorted({literal(getattr(a, name)) for a in asked})) for name in ("role", "slice", "metric")
     )
     return f"""
-        create or replace temp table quality_asked as
+        create or replace temp table rules_asked as
         select * from all_quality
         join (values {series}) as asked(role, slice, metric, window_days, reach)
             using (role, slice, metric, window_days)
@@ -134,7 +134,7 @@ def asked_rows_sql(asked: Mapping[Asked, int]) -> str:
 def known_sql(days: Sequence[date]) -> str:
     """SQL of ``(as_of, role, slice, metric, window_days, prediction_day, ...)``: the newest row by each day.
 
-    Reads   ``quality_asked``.
+    Reads   ``rules_asked``.
     Returns one row per asked series, day and prediction day; where two versions held a role on one day, the
     one that answered more.
     """
@@ -145,7 +145,7 @@ def known_sql(days: Sequence[date]) -> str:
             select asked.day as as_of, role, slice, metric, window_days, prediction_day,
                    arg_max({{{", ".join(f"{name}: {name}" for name in columns)}}}, (q.day, q.n, q.version)) as newest
             from (values {", ".join(f"({literal(day)})" for day in days)}) as asked(day)
-            join quality_asked as q on q.day between asked.day - reach and asked.day
+            join rules_asked as q on q.day between asked.day - reach and asked.day
                 and prediction_day > asked.day - reach
             group by all
         )

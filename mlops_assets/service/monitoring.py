@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
+from mlops_assets.service.kpi import KpiPolicy
 from mlops_assets.service.policy import Identifier, Policy
 
 
@@ -34,7 +35,7 @@ class QualityPolicy(Policy):
     column itself. The values are kept with every prediction.
 
     ``degradation`` are the sentences that open an incident when they come true; ``calibration`` is watched
-    without being asked (None switches it off).
+    without being asked (None switches it off). ``kpi`` says what an answer is worth.
     """
 
     core_metrics: tuple[str, ...] = Field(default=("brier", "auc", "calibration_ratio"), min_length=1)
@@ -43,6 +44,7 @@ class QualityPolicy(Policy):
     min_labels: int = Field(default=50, ge=1)
     degradation: tuple[DegradationRule, ...] = ()
     calibration: CalibrationMonitor | None = CalibrationMonitor()
+    kpi: KpiPolicy | None = None
 
 
 class IncidentPolicy(Policy):

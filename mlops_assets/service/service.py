@@ -6,9 +6,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from mlops_assets.errors import UnknownNameError
+from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.service.expressions import check_expression
 from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
+from mlops_assets.service.kpi import KPI_COLUMNS
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import OperationsPolicy
@@ -98,8 +99,21 @@ class MLService(Policy):
                     name=feature,
                     known=self.feature_set.names,
                 )
+        self._kpi_can_be_valued(where)
         asked = (*SPINE_COLUMNS, *self.request.columns)
         for part, slices in (("quality", self.quality.slices), ("operations", self.operations.slices)):
             for name, expression in slices.items():
                 check_expression(expression, where=f"{where} > {part} > slices > '{name}'", columns=asked)
         return self
+
+    def _kpi_can_be_valued(self, where: str) -> None:
+        kpi = self.quality.kpi
+        if kpi is None:
+            return
+        check_expression(kpi.value, where=f"{where} > quality > kpi > expression", columns=(*KPI_COLUMNS, *self.slices))
+        if self.model.threshold is None:
+            raise DeclarationError(
+                f"{where} > quality > kpi",
+                f"'{kpi.name}' values decisions, and no threshold says when a score is one.",
+                "Declare model.threshold, 0 to 1.",
+            )

@@ -13,7 +13,7 @@ from states import assert_same
 from toy_stories import copy_of, stored
 from toy_world import a_service, a_world, close, deliver, deliver_all, scans_file, span
 
-from mlops_assets import CalibrationMonitor, DegradationRule, MLService
+from mlops_assets import CalibrationMonitor, DegradationRule, KpiPolicy, MLService
 from mlops_assets.closing.world import World
 from mlops_assets.promises import rules
 
@@ -24,15 +24,21 @@ STRIKE = 13
 LAST = 16
 OFF = DegradationRule(metric="calibration_ratio", above=1.4, broken_days=1, of_days=1, min_labels=10)
 
+CALLS_SAVED = KpiPolicy(name="calls_saved", unit="calls", value_per_true_alarm=1, value_per_false_alarm=-0.5)
+
 
 def parcels(rule: DegradationRule = OFF, *, incident: Sequence[DegradationRule] = ()) -> MLService:
     """Trains on Sundays and when the rule is broken, with a cool-down of two days."""
     declared = a_service()
-    model: dict[str, Any] = {"retrain_when": (rule,), "cool_down_days": 2, "first_training": span(9, 9)[0]}
+    model: dict[str, Any] = {
+        "retrain_when": (rule,), "cool_down_days": 2, "first_training": span(9, 9)[0], "threshold": 0.5,
+    }  # fmt: skip
     monitor = CalibrationMonitor(windows_days=(1,), min_days=3, residual_days=14)
     return a_service(
         model=declared.model.model_copy(update=model),
-        quality=declared.quality.model_copy(update={"degradation": tuple(incident), "calibration": monitor}),
+        quality=declared.quality.model_copy(
+            update={"degradation": tuple(incident), "calibration": monitor, "kpi": CALLS_SAVED}
+        ),
     )
 
 
@@ -98,6 +104,18 @@ def test_every_evaluation_is_a_row_with_the_numbers_it_used(after: World) -> Non
         & (quality[["version", "slice", "metric"]] == ["served", "all", "calibration_ratio"]).all(axis=1)
     ]
     assert same["value"].tolist() == [row["value"]]
+
+
+def test_what_the_answers_were_worth_stands_beside_their_quality(after: World) -> None:
+    keys = ["day", "prediction_day", "window_days", "version", "role"]
+    quality = stored(after, "quality").query("metric == 'positive_share' and state in ('final', 'restated')")
+    kpi = stored(after, "kpi")
+    assert set(map(tuple, kpi[keys].to_numpy())) == set(map(tuple, quality[keys].to_numpy()))
+    assert set(kpi["window_days"]) == {1, 7, 14, 28}
+    single = kpi.query("version == 'served' and window_days == 1").set_index("prediction_day")
+    week = kpi.query("version == 'served' and window_days == 7").iloc[-1]
+    days = single.loc[week["prediction_day"] - pd.Timedelta(days=6) : week["prediction_day"]]
+    assert len(days) == 7 and week["total"] == days["total"].sum()
 
 
 def test_the_block_equals_its_days_one_by_one(before: World, after: World, tmp_path: Path) -> None:

@@ -88,6 +88,14 @@ def test_three_of_four_worse_days_break_a_rule_and_the_reason_has_the_numbers():
     )
 
 
+def test_a_share_of_something_negative_still_points_down_when_it_falls():
+    """A KPI that loses money: from -10 to -12 it is down 20 %, not up."""
+    rule = DegradationRule(metric="revenue", drops_by_share=0.1, compared_with="fallback", broken_days=1, of_days=1)
+    worse = judged(rule, seen(rule, a_series(-12.0), a_series(-10.0)))
+    assert (worse.state, worse.change) == ("broken", -0.2)
+    assert judged(rule, seen(rule, a_series(-8.0), a_series(-10.0))).state == "ok"
+
+
 def test_a_rule_at_its_limit_is_not_broken():
     two_of_four = a_series(0.22, 0.19, 0.22, 0.19)
     assert judged(UP_5, seen(UP_5, two_of_four, STEADY)).state == "ok"

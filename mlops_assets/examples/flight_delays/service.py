@@ -14,6 +14,7 @@ from mlops_assets import (
     ErrorObjective,
     Expected,
     FreshnessObjective,
+    KpiPolicy,
     LabelDefinition,
     LabelDelayObjective,
     LatencyObjective,
@@ -242,6 +243,7 @@ flight_delays = MLService(
         champion=ModelTier(factory="mlops_assets.examples.flight_delays.models:champion", max_rows=MAX_ROWS),
         fallback=ModelTier(factory="mlops_assets.examples.flight_delays.models:fallback", max_rows=MAX_ROWS),
         prior=0.2,
+        threshold=0.25,
         first_training=date(2013, 1, 31),
         # A month is too long to wait when two weeks of answers were off by a quarter.
         retrain_when=(
@@ -258,7 +260,20 @@ flight_delays = MLService(
         slices={"carrier": "carrier", "origin": "origin", "hour_band": HOUR_BAND},
         degradation=(
             DegradationRule(metric="brier", rises_by_share=0.05, compared_with="fallback", broken_days=3, of_days=4),
+            DegradationRule(
+                metric="warning_value",
+                drops_by_share=0.1,
+                compared_with="fallback",
+                window_days=7,
+                broken_days=3,
+                of_days=3,
+                min_labels=2_000,
+            ),
             DegradationRule(metric="auc", below=0.6, window_days=14, broken_days=3, of_days=3, min_labels=2_000),
+        ),
+        # A rebooked connection saves 300, a needless warning costs a call: above 1 in 4 a warning pays.
+        kpi=KpiPolicy(
+            name="warning_value", unit="EUR per flight", value_per_true_alarm=300, value_per_false_alarm=-100
         ),
     ),
     # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.

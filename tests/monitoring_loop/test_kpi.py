@@ -1,0 +1,143 @@
+"""What answers were worth: counted by hand, corrected later, added up with the day as the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
+
+import duckdb
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+from toy_world import a_service
+
+from mlops_assets import DeclarationError, KpiPolicy, MLService
+from mlops_assets.adapters.engine import frame, open_engine, put, run
+from mlops_assets.monitoring_loop.kpi import Worth, mean_of_days, measure_kpi
+from mlops_assets.tables import BY_NAME
+
+MONDAY = date(2024, 3, 4)
+KPI = KpiPolicy(name="saved", unit="EUR per parcel", value_per_true_alarm=3, value_per_false_alarm=-1)
+Answer = tuple[str, bool, float]
+"""Request, whether there was an alarm, and its outcome."""
+
+
+def priced(kpi: KpiPolicy = KPI) -> MLService:
+    declared = a_service()
+    return a_service(
+        model=declared.model.model_copy(update={"threshold": 0.5}),
+        quality=declared.quality.model_copy(update={"kpi": kpi, "slices": {"depot": "depot"}}),
+    )
+
+
+@pytest.fixture
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    with open_engine() as engine:
+        for name in ("predictions", "labels", "quality", "kpi"):
+            run(engine, BY_NAME[name].create_sql())
+        run(engine, BY_NAME["kpi"].create_sql("closed_kpi"))
+        yield engine
+
+
+def add(con: duckdb.DuckDBPyConnection, name: str, rows: Sequence[dict[str, object]]) -> None:
+    put(con, "given_rows", pd.DataFrame(rows))
+    run(con, f"insert into {name} by name select * from given_rows")
+
+
+def answered(con: duckdb.DuckDBPyConnection, day: date, answers: Sequence[Answer], known_on: date) -> None:
+    """A champion's answers of one day, and their labels on another; quality asks for the day when it is known."""
+    at = datetime.combine(day, datetime.min.time()) + timedelta(hours=9)
+    row = {"day": day, "prediction_day": day, "model_version": "m1", "role": "champion", "served": True,
+           "predicted_at": at, "logged_at": at, "context": '{"depot": "north"}'}  # fmt: skip
+    add(con, "predictions", [{**row, "request_id": r, "score": 0.9, "decision": d} for r, d, _ in answers])
+    told(con, [(r, y) for r, _, y in answers], known_on, at)
+    asked(con, known_on, day, 1)
+
+
+def told(con: duckdb.DuckDBPyConnection, labels: Sequence[tuple[str, float | None]], day: date, at: datetime) -> None:
+    known = datetime.combine(day, datetime.min.time()) + timedelta(hours=20)
+    row = {"day": day, "label_version": "late10_v1", "event_at": at + timedelta(hours=2), "known_at": known}
+    add(con, "labels", [{**row, "request_id": r, "value": y} for r, y in labels])
+
+
+def asked(con: duckdb.DuckDBPyConnection, day: date, last: date, length: int, state: str = "final") -> None:
+    for version, role in (("m1", "champion"), ("served", "served")):
+        add(con, "quality", [{
+            "day": day, "prediction_day": last, "window_days": length, "version": version, "role": role,
+            "slice": "all", "metric": "positive_share", "label_version": "late10_v1", "n": 4, "n_labelled": 4,
+            "completeness": 1.0, "state": state,
+        }])  # fmt: skip
+
+
+def kpi_rows(con: duckdb.DuckDBPyConnection, days: Sequence[date], service: MLService | None = None) -> pd.DataFrame:
+    measure_kpi(con, service or priced(), days=days, history="closed_kpi")
+    found = frame(con, "select * from kpi where version = 'served' order by day, window_days, prediction_day")
+    return found.assign(day=found["day"].dt.date)
+
+
+FOUR: list[Answer] = [("a", True, 1.0), ("b", True, 0.0), ("c", False, 1.0), ("d", False, 0.0)]
+
+
+def test_a_true_alarm_earns_a_false_one_costs_and_silence_is_free(con):
+    answered(con, MONDAY, FOUR, MONDAY + timedelta(days=1))
+    (row,) = kpi_rows(con, [MONDAY + timedelta(days=1)]).to_dict("records")
+    assert (row["total"], row["alarms"], row["n_labelled"], row["value"]) == (2.0, 2, 4, 0.5)
+    assert row["low"] < 0.5 < row["high"] and row["state"] == "final"
+
+
+def test_any_expression_over_score_outcome_and_slices_can_be_the_value(con):
+    kpi = KpiPolicy(name="saved", unit="EUR", expression="if(depot = 'north', 10 * score * outcome::integer, 0)")
+    answered(con, MONDAY, FOUR, MONDAY + timedelta(days=1))
+    (row,) = kpi_rows(con, [MONDAY + timedelta(days=1)], priced(kpi)).to_dict("records")
+    assert row["total"] == 18.0
+
+
+def test_a_corrected_label_restates_the_day_and_the_old_row_stays(con):
+    first, later = MONDAY + timedelta(days=1), MONDAY + timedelta(days=3)
+    answered(con, MONDAY, FOUR, first)
+    told(con, [("b", 1.0), ("a", None)], later, datetime.combine(MONDAY, datetime.min.time()) + timedelta(hours=9))
+    asked(con, later, MONDAY, 1, "restated")
+    found = kpi_rows(con, [first, later]).set_index("day")
+    assert found.loc[first, "total"] == 2.0
+    assert (found.loc[later, "total"], found.loc[later, "n_labelled"], found.loc[later, "state"]) == (
+        3.0,
+        3,
+        "restated",
+    )
+
+
+def test_a_window_adds_up_the_newest_news_of_its_days_closed_or_not(con):
+    """Two days of 2.0 and 6.0 over four requests each; the first was closed before, then restated to 3.0."""
+    tuesday = MONDAY + timedelta(days=1)
+    add(con, "closed_kpi", [
+        {"day": tuesday + timedelta(days=age), "prediction_day": MONDAY, "window_days": 1, "version": "served",
+         "role": "served", "slice": "all", "kpi": "saved", "label_version": "late10_v1", "total": total, "alarms": 2,
+         "n": 4, "n_labelled": 4, "state": "final"}
+        for age, total in ((0, 2.0), (9, 3.0))
+    ])  # fmt: skip
+    answered(
+        con, tuesday, [(r, True, 1.0) for r in "ef"] + [(r, False, 1.0) for r in "gh"], tuesday + timedelta(days=1)
+    )
+    asked(con, tuesday + timedelta(days=1), tuesday, 7)
+    window = kpi_rows(con, [tuesday + timedelta(days=1)]).query("window_days == 7").iloc[0]
+    assert (window["total"], window["n_labelled"], window["value"]) == (8.0, 8, 1.0)
+
+
+def test_the_interval_of_a_window_comes_from_how_days_differ():
+    alike = mean_of_days([Worth(100, 10, 50.0), Worth(100, 10, 50.0), Worth(100, 10, 50.0)])
+    assert alike == (0.5, 0.5, 0.5)
+    value, low, high = mean_of_days([Worth(100, 10, 40.0), Worth(100, 10, 60.0)])
+    assert value == 0.5 and low is not None and high is not None
+    assert high - low == pytest.approx(2 * 12.706 * 0.1, rel=1e-3), "t with one degree, standard error .1"
+
+
+def test_a_value_that_cannot_be_computed_fails_when_it_is_declared():
+    with pytest.raises(ValidationError, match="needs value_per_true_alarm"):
+        KpiPolicy(name="saved", unit="EUR", value_per_true_alarm=1)
+    with pytest.raises(ValidationError, match="leave one of them out"):
+        KpiPolicy(name="saved", unit="EUR", expression="score", value_per_true_alarm=1)
+    with pytest.raises(DeclarationError, match="price"):
+        priced(KpiPolicy(name="saved", unit="EUR", expression="score * price"))
+    quality = a_service().quality.model_copy(update={"kpi": KPI})
+    with pytest.raises(DeclarationError, match=r"model\.threshold"):
+        a_service(quality=quality)
