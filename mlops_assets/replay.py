@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from mlops_assets.adapters.calendar import days_between
+from mlops_assets.adapters.stopwatch import spent, start_anew
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.display import display
 from mlops_assets.errors import LeaseHeldError, RangeError
@@ -175,6 +176,7 @@ def replay_service(
 ) -> None:
     """Close what is not closed yet and print the summary; quick if everything is closed."""
     started = time.perf_counter()
+    start_anew()
 
     def wait() -> None:
         wait_for_lease(world, seconds=wait_seconds, say=say)
@@ -198,7 +200,7 @@ def replay_service(
         close_days(world, wanted, progress, on_day=on_day, wait=wait, say=say)
     if progress.stopped:
         say(progress.stopped)
-    _print_summary(world, Effort(progress.done, time.perf_counter() - started, progress.seconds), say)
+    _print_summary(world, Effort(progress.done, time.perf_counter() - started, progress.seconds, spent()), say)
 
 
 def _open_redo(world: World, redo_from: date, last: date | None, by: str, wait: Wait) -> date:

@@ -12,16 +12,18 @@ import duckdb
 
 from mlops_assets.adapters.engine import quote, rows
 from mlops_assets.adapters.people_sql import open_views
+from mlops_assets.adapters.stopwatch import Spent
 from mlops_assets.closing.world import World
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a replay cost."""
+    """What a replay cost: seconds per step, and what was spent inside of the steps on work worth watching."""
 
     days: int
     wall_seconds: float
     seconds: Mapping[str, float]
+    spent: Mapping[str, Spent]
 
     def lines(self) -> Iterator[str]:
         """Wall and CPU seconds, peak memory, seconds per step."""
@@ -33,6 +35,12 @@ class Effort:
         yield f"took         {self.wall_seconds:,.1f} s{daily}, CPU {cpu:,.1f} s, peak memory {peak:,.0f} MiB"
         if self.seconds:
             yield "             " + ", ".join(f"{name} {took:,.1f} s" for name, took in self.seconds.items())
+        for work, took in sorted(self.spent.items(), key=lambda item: -item[1].wall_seconds):
+            share = f"{took.wall_seconds:,.1f} s ({took.wall_seconds / self.wall_seconds:.0%})"
+            yield (
+                f"             of that {work}: {share}, CPU {took.cpu_seconds:,.1f} s; "
+                f"{took.times:,} times, the largest {took.largest_cpu_seconds:,.1f} CPU s"
+            )
 
 
 def counts_sql(service: str) -> str:

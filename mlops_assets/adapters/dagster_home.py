@@ -29,8 +29,10 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
 from mlops_assets.adapters.home import Home
+from mlops_assets.adapters.stopwatch import measured
 
 FILE = "dagster.yaml"
+EVENTS = "Dagster events"
 INDEX = "index"
 BUSY_SECONDS = 30
 
@@ -122,6 +124,12 @@ class ReplayEventLog(SqliteEventLogStorage):
             self._has_index_columns = super()._has_asset_key_col_on_connection(conn, column_name)
         return self._has_index_columns
 
+    @measured(EVENTS)
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store one event."""
+        super().store_event(event)
+
+    @measured(EVENTS)
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events of one run; a batch of asset events is two transactions instead of two per event."""
         if not all(e.is_dagster_event and e.dagster_event_type in ASSET_EVENTS for e in events):

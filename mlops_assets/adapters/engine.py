@@ -1,11 +1,13 @@
 """DuckDB as the engine: private to one step, in memory, never the shared truth."""
 
+import itertools
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -20,28 +22,74 @@ MEMORY_LIMIT = os.environ.get("MLOPS_DUCKDB_MEMORY", "1GB")
 
 
 def _setting_sql(name: str, value: str) -> str:
-    return f"set {name} = '{value}'"
+    return f"set global {name} = '{value}'"
 
 
-@contextmanager
-def open_engine(temp_folder: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB with a memory limit and a temp folder, closed whatever happens; UTC throughout."""
-    with tempfile.TemporaryDirectory(prefix="mlops-duckdb-", dir=temp_folder) as folder:
-        con = duckdb.connect(":memory:")
+class _Instance:
+    """The one DuckDB instance of a process, with a memory limit and a temp folder; UTC throughout.
+
+    Making one costs 15 ms of CPU, a connection to it 1 ms (``benchmarks/engine_cost.py``), and a day of a service
+    opens thirty. Every connection gets an in-memory database of its own, so nothing of one is seen by another.
+    """
+
+    def __init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="mlops-duckdb-")
+        self.root = duckdb.connect(":memory:")
+        self.lock = threading.Lock()
+        self.numbers = itertools.count(1)
+        settings = {
+            "memory_limit": MEMORY_LIMIT,
+            "temp_directory": self.folder.name,
+            "TimeZone": "UTC",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "preserve_insertion_order": "false",
+        }
+        for name, value in settings.items():
+            self.root.execute(_setting_sql(name, value))
+
+    @contextmanager
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with an empty database of its own, gone afterwards."""
+        with self.lock:
+            name = f"private_{next(self.numbers)}"
+            self.root.execute(_attach_sql(name))
+            con = self.root.cursor()
         try:
-            settings = {
-                "memory_limit": MEMORY_LIMIT,
-                "temp_directory": folder,
-                "TimeZone": "UTC",
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-                "preserve_insertion_order": "false",
-            }
-            for name, value in settings.items():
-                con.execute(_setting_sql(name, value))
+            con.execute(_use_sql(name))
             yield con
         finally:
             con.close()
+            with self.lock:
+                self.root.execute(_detach_sql(name))
+
+
+def _attach_sql(name: str) -> str:
+    return f"attach ':memory:' as {name}"
+
+
+def _use_sql(name: str) -> str:
+    return f"use {name}"
+
+
+def _detach_sql(name: str) -> str:
+    return f"detach {name}"
+
+
+@cache
+def _instance(_process: int) -> _Instance:
+    """One per process: a fork must not use its parent's threads."""
+    return _Instance()
+
+
+@contextmanager
+def open_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A private in-memory DuckDB with a memory limit and a temp folder, closed whatever happens; UTC throughout.
+
+    The limit is shared by everything that is open in the process.
+    """
+    with _instance(os.getpid()).connection() as con:
+        yield con
 
 
 def rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

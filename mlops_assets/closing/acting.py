@@ -17,6 +17,7 @@ from mlops_assets.adapters.engine import frame, literal, open_engine, quote
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.notifier import send
+from mlops_assets.adapters.stopwatch import measured
 from mlops_assets.closing.backfill import fill_backwards
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import feature_columns
@@ -81,6 +82,7 @@ def _tell(world: World, decision: Row, moment: Moment) -> str:
     return send(message(world, decision))
 
 
+@measured("trainings")
 def _retrain(world: World, decision: Row, moment: Moment) -> str:
     """Training set, candidate, gate, refit, release: each found by its content if a killed run made it before."""
     closed = world.closed_through()

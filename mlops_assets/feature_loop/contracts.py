@@ -17,6 +17,7 @@ import duckdb
 import pandas as pd
 
 from mlops_assets.adapters.engine import frame, quote, rows
+from mlops_assets.adapters.stopwatch import measured
 from mlops_assets.errors import ContractError
 from mlops_assets.service.sources import Source
 
@@ -262,6 +263,7 @@ def _result(
     }
 
 
+@measured("Great Expectations")
 def validate(suite: list[Expectation], data: pd.DataFrame) -> dict[str, dict[str, list[tuple[str, Any]]]]:
     """Run a suite once over many days: expectation text -> day -> the rows (key, value) that break it.
 

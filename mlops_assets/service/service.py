@@ -55,13 +55,16 @@ class MLService(Policy):
 
     @property
     def feature_set(self) -> FeatureSet:
-        """What computes the features; its fingerprint is the newest ``feature_version``."""
+        """What computes the features; its fingerprint is the newest ``feature_version``.
+
+        Asked for many times a day, and checked once, when the service loads.
+        """
+        return FeatureSet.model_construct(request=self.request, views=self.views, sources=self._feature_sources)
+
+    @property
+    def _feature_sources(self) -> tuple[Source, ...]:
         used = {self.request.source} | {v.source for v in self.views if not isinstance(v, RequestView)}
-        return FeatureSet(
-            request=self.request,
-            views=self.views,
-            sources=tuple(source for source in self.sources if source.name in used),
-        )
+        return tuple(source for source in self.sources if source.name in used)
 
     @property
     def slices(self) -> dict[str, str]:
@@ -91,13 +94,11 @@ class MLService(Policy):
                 where=f"{where} > label > {field}",
                 columns=self.source(self.label.source).columns,
             )
+        features = FeatureSet(request=self.request, views=self.views, sources=self._feature_sources).names
         for feature in self.drift.critical_features:
-            if feature not in self.feature_set.names:
+            if feature not in features:
                 raise UnknownNameError(
-                    where=f"{where} > drift > critical_features",
-                    kind="feature",
-                    name=feature,
-                    known=self.feature_set.names,
+                    where=f"{where} > drift > critical_features", kind="feature", name=feature, known=features
                 )
         self._kpi_can_be_valued(where)
         asked = (*SPINE_COLUMNS, *self.request.columns)
