@@ -18,7 +18,7 @@ LEFT_OUT = {"contracts", "quarantine"}
 def content(world: World, table: Table) -> pd.DataFrame:
     """The content columns of one table, closed days only, at the version that the last closing names."""
     closings = world.ledger.closings(world.name)
-    version = closings[max(closings)]["versions"].get(table.name)
+    version = world.ledger.pinned(world.name).get(table.name)
     with open_engine() as con:
         columns = feature_columns([world.service.feature_set]) if table.is_open else table.columns
         if table.name in ("training_set", "evaluation"):

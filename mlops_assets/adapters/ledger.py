@@ -163,6 +163,15 @@ EVENTS: dict[str, sa.Table] = {
             recorded_at=sa.DateTime,
         ),
         _table(
+            "recomputations",
+            ("service", "table_name", "version"),
+            **_EVENT,
+            first_day=sa.Date,
+            table_name=sa.String,
+            version=sa.Integer,
+            recorded_at=sa.DateTime,
+        ),
+        _table(
             "declarations",
             ("service", "feature_version"),
             service=sa.String,
@@ -315,6 +324,18 @@ class Ledger:
     def closings(self, service: str) -> dict[date, Row]:
         """The closing that counts, per closed day."""
         return {row["day"]: row for row in self.effective("closings", service)}
+
+    def pinned(self, service: str) -> dict[str, int]:
+        """The table versions that readers see: those of the last closing, or, if newer, what was put right since.
+
+        A closing names the newest versions, so what was put right before it is among them already. Readers cut a
+        table at the last closed day, whatever a newer version holds beyond it.
+        """
+        closings = self.closings(service)
+        vector: dict[str, int] = dict(closings[max(closings)]["versions"]) if closings else {}
+        for row in self.rows("recomputations", service) if closings else ():
+            vector[row["table_name"]] = max(vector.get(row["table_name"], -1), row["version"])
+        return vector
 
     def append(self, con: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add events inside a transaction; one whose key is there already is left as it is."""

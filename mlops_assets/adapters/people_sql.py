@@ -31,7 +31,7 @@ from mlops_assets.tables import SOURCE_COLUMNS, TABLES, Column, Table
 SHARED = "sources"
 LEDGER_TABLES = (
     *("decisions", "actions", "incidents", "incident_events", "releases", "gates", "closings", "divergences"),
-    "changes",
+    *("recomputations", "changes"),
 )
 """Ledger tables that people see, each with a ``day``; only rows that count in the current epoch."""
 
@@ -207,7 +207,7 @@ def _open_service(
 ) -> None:
     run(con, create_schema_sql(service.name))
     last = None if is_open else max(closed, default=date.min)
-    pinned = dict(closed[max(closed)]["versions"]) if closed and not is_open else {}
+    pinned = {} if is_open else ledger.pinned(service.name)
     for table in TABLES:
         lake = _lake_of(home, SHARED if table.is_shared else service.name, table.name, query)
         _open_table(con, lake, service, table, version=pinned.get(table.name), last=last)

@@ -80,7 +80,13 @@ def refresh_features(world: World, days: Sequence[date], known: list[KnownGenera
     versions = needed_versions(world, unclosed)
     stale = _stale_days(world, unclosed, known, versions)
     for segment in segments(known, stale) if stale else ():
-        _compute_segment(world, segment, known, versions)
+        with open_engine() as con:
+            open_days = compute_segment(world, con, segment, known, versions)
+            run(con, BY_NAME["profiles"].create_sql())
+            if open_days:
+                feature_sets = [world.feature_set(version) for version in versions]
+                profile_feature_sets(world, con, feature_sets, features="features", days=open_days)
+            store_step(world, con, segment, inputs_fingerprints(known, segment), versions)
     return stale
 
 
@@ -174,29 +180,34 @@ def create_features_sql(columns: Sequence[Column], name: str) -> str:
     return f"create or replace temp table {quote(name)} ({listed})"
 
 
-def _compute_segment(world: World, segment: list[date], known: list[KnownGeneration], versions: Sequence[str]) -> None:
+def compute_segment(
+    world: World,
+    con: duckdb.DuckDBPyConnection,
+    segment: list[date],
+    known: list[KnownGeneration],
+    versions: Sequence[str],
+) -> list[date]:
+    """Temp tables ``features`` and ``freshness`` of days that see one set of generations; nothing is stored.
+
+    Returns the days that are not blocked.
+    """
     usable = visible(known, max(segment))
     blocked = blocked_days(world, source_states(world, known, segment))
     open_days = [day for day in segment if day not in blocked]
     feature_sets = [world.feature_set(version) for version in versions]
-    with open_engine() as con:
-        register_days(con, world.calendar, min(segment), max(segment))
-        run(con, create_features_sql(feature_columns(feature_sets), "features"))
-        run(con, BY_NAME["profiles"].create_sql())
-        run(con, BY_NAME["freshness"].create_sql())
-        for features in feature_sets:
-            relations = open_sources(world, con, features, usable, segment)
-            requests = spine_sql(features, relations[features.request.source])
-            run(con, copy_sql("spine", day_spine_sql(requests, world.service.slices, open_days)))
-            compute_features(con, features, spine="spine", sources=relations, into="computed")
-            run(con, day_features_sql(features, "features"))
-        if open_days:
-            profile_feature_sets(world, con, feature_sets, features="features", days=open_days)
-        relations = open_sources(world, con, feature_sets[0], usable, segment)
-        measure_freshness(
-            con, feature_sets[0], sources=relations, days=segment, features_table="features", into="freshness"
-        )
-        store_step(world, con, segment, inputs_fingerprints(known, segment), versions)
+    register_days(con, world.calendar, min(segment), max(segment))
+    run(con, create_features_sql(feature_columns(feature_sets), "features"))
+    run(con, BY_NAME["freshness"].create_sql())
+    for features in reversed(feature_sets):  # the declared ones last: freshness is about their views
+        relations = open_sources(world, con, features, usable, segment)
+        requests = spine_sql(features, relations[features.request.source])
+        run(con, copy_sql("spine", day_spine_sql(requests, world.service.slices, open_days)))
+        compute_features(con, features, spine="spine", sources=relations, into="computed")
+        run(con, day_features_sql(features, "features"))
+    measure_freshness(
+        con, feature_sets[0], sources=relations, days=segment, features_table="features", into="freshness"
+    )
+    return open_days
 
 
 def profile_feature_sets(

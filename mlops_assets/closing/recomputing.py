@@ -14,8 +14,16 @@ from mlops_assets.closing.commit import LOOP_TABLES
 from mlops_assets.closing.features import generation_rows, ordered_sql, profile_feature_sets
 from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import recorded
+from mlops_assets.closing.repairing import (
+    REPAIRED,
+    divergence,
+    repair_features,
+    say_divergences,
+    show_repaired,
+    stored_generations,
+)
 from mlops_assets.closing.world import World, arrow
-from mlops_assets.tables import BY_NAME, FACTS
+from mlops_assets.tables import BY_NAME
 
 DERIVED = ("profiles", "quality", "kpi", "rules", "operations", "objectives", "drift", "loop_sync", "verdicts")
 """Tables of the day loop that are a function of facts and ledger; outcomes are a projection and are left alone."""
@@ -33,29 +41,32 @@ class Recomputed:
 
 
 def recompute_block(world: World, days: list[date]) -> list[Recomputed]:
-    """Compute closed, consecutive days again under what their closings list; the caller holds the lease."""
+    """Compute closed, consecutive days again under what their closings list; the caller holds the lease.
+
+    First features and freshness, from the sources; what follows from them then reads what was put right.
+    """
     known = [generation for generation in recorded(world) if generation.listed_on <= max(days)]
+    repair_features(world, days, known)
     with open_engine() as con:
         block = compute_block(world, con, days, known)
         _profile_features_again(world, block)
         judged = judge_block(world, block, stops=False)
-        before = _recorded_generations(world, block)
+        before = stored_generations(world, days)
         now = {
             (row["table_name"], row["day"]): row
             for name in LOOP_TABLES
             if name != "outcomes"
             for row in generation_rows(world, con, name, days, block.inputs)
         }
-        before |= {key: {**row, "fingerprint": ""} for key, row in now.items() if key not in before}
-        lying = {key: row["fingerprint"] for key, row in before.items()} | _lying_fingerprints(world, block)
-        changed = {key for key, row in now.items() if {lying[key], before[key]["fingerprint"]} != {row["fingerprint"]}}
-        _rewrite(world, block, before, now, changed)
+        said = {key: row["fingerprint"] for key, row in before.items()}
+        lying = said | _lying_fingerprints(world, block)
+        changed = {key for key, row in now.items() if {lying.get(key), said.get(key)} != {row["fingerprint"]}}
         decided = {row["decision_id"]: row for row in world.ledger.effective("decisions", world.name)}
-        divergences = [_divergence(world, *key, lying[key], now[key]["fingerprint"]) for key in sorted(changed)]
         would = {row["decision_id"]: row for judgement in judged for row in judgement.decisions}
-        divergences += _decision_divergences(world, days, decided, would)
-        with world.ledger.transaction() as transaction:
-            world.ledger.append(transaction, "divergences", divergences)
+        found = [divergence(world, *key, lying.get(key, ""), now[key]) for key in sorted(changed)]
+        say_divergences(world, found + _decision_divergences(world, days, decided, would))
+        _rewrite(world, block, before, now, changed)
+    show_repaired(world, (*REPAIRED, *DERIVED, "generations"), days)
     states = world.ledger.closings(world.name)
     return [
         Recomputed(
@@ -91,28 +102,6 @@ def _profile_features_again(world: World, block: Block) -> None:
         profile_feature_sets(world, con, feature_sets, features="used_features", days=block.days)
 
 
-def generations_sql() -> str:
-    """SQL of the stored ``generations`` rows that the view shows."""
-    return "select table_name, day, rows, fingerprint, feature_versions, state, reason, epoch, inputs from generations"
-
-
-def _recorded_generations(world: World, block: Block) -> dict[tuple[str, date], Row]:
-    table = BY_NAME["generations"]
-    world.lake.view(block.con, table.name, table.columns, first=min(block.days), last=max(block.days))
-    names = (
-        "table_name",
-        "day",
-        "rows",
-        "fingerprint",
-        "feature_versions",
-        "state",
-        "reason",
-        "epoch",
-        "inputs",
-    )
-    return {(row[0], row[1]): dict(zip(names, row, strict=True)) for row in rows(block.con, generations_sql())}
-
-
 def _rewrite(
     world: World,
     block: Block,
@@ -133,8 +122,8 @@ def _rewrite(
     touched = sorted({day for name, day in changed if name in DERIVED})
     if touched:
         kept = [
-            {**(now[key] if key in changed and key[0] in DERIVED else row), "day": key[1]}
-            for key, row in before.items()
+            {**row, "day": key[1]}
+            for key, row in {**before, **{key: now[key] for key in changed if key[0] in DERIVED}}.items()
             if key[1] in touched
         ]
         world.lake.replace_days("generations", touched, arrow(kept, BY_NAME["generations"].columns), metadata)
@@ -150,14 +139,6 @@ def _lying_fingerprints(world: World, block: Block) -> dict[tuple[str, date], st
         for row in generation_rows(world, block.con, name, block.days, block.inputs, relation="lying"):
             found[(name, row["day"])] = row["fingerprint"]
     return found
-
-
-def _divergence(world: World, name: str, day: date, before: str, now: str) -> Row:
-    what = "a fact would differ; it was not rewritten" if name in FACTS else "a derived value differs; it was rewritten"
-    return {
-        "service": world.name, "epoch": world.ledger.epoch(world.name), "day": day, "table_name": name,
-        "recorded": before, "would_be": now, "reason": what, "recorded_at": world.clock(),
-    }  # fmt: skip
 
 
 def _decision_divergences(

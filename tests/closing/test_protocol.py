@@ -27,6 +27,8 @@ from toy_world import (
 
 from mlops_assets import Expected, RequestView
 from mlops_assets.adapters.calendar import DEMO_DAY, MICROSECOND, demo_now
+from mlops_assets.adapters.engine import open_engine
+from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.features import ensure_features
 from mlops_assets.closing.sources import ingest_sources
 from mlops_assets.closing.standing import first_closable
@@ -424,30 +426,49 @@ def test_computing_closed_days_again_changes_nothing_and_decides_nothing(eight_d
     assert not world.ledger.rows("divergences", world.name) and not world.ledger.rows("actions", world.name)
 
 
-@pytest.mark.parametrize("name", ["profiles", "quality", "drift", "verdicts"])
+@pytest.mark.parametrize("name", ["features", "freshness", "profiles", "quality", "drift", "verdicts"])
 def test_a_derived_table_that_somebody_changed_is_put_right_and_it_is_said(
     name: str, eight_days: World, tmp_path: Path
 ) -> None:
     world = copy_of(eight_days, tmp_path / "w")
     before = stored(world, name)
-    tampered = on(before, day(5))
-    column = {"profiles": "total", "quality": "value", "drift": "value", "verdicts": "verdict"}[name]
-    tampered[column] = "note" if name == "verdicts" else tampered[column] + 1
-    rewrite(world, name, tampered)
+    changed = {
+        "features": "weight + 1 as weight", "freshness": "age_hours + 1 as age_hours", "profiles": "total + 1 as total",
+        "quality": "value + 1 as value", "drift": "value + 1 as value", "verdicts": "'note' as verdict",
+    }[name]  # fmt: skip
+    tamper(world, name, changed, day(5))
     assert not stored(world, name).equals(before)
     run(world, span(5, 6))
     pd.testing.assert_frame_equal(stored(world, name), before)
+    assert_same(eight_days, world)  # readers see it at once, and nothing else became different
     said = {(row["table_name"], row["day"], row["reason"]) for row in world.ledger.rows("divergences", world.name)}
     assert said == {(name, day(5), "a derived value differs; it was rewritten")}
 
 
-def rewrite(world: World, name: str, rows: pd.DataFrame) -> None:
-    """Change one day of a table behind everybody's back."""
-    from mlops_assets.closing.world import arrow
+def test_what_a_backfill_put_right_is_seen_by_readers_at_once(eight_days: World, tmp_path: Path) -> None:
+    """A closing came after the change, so its version vector names the changed days; none comes after the repair."""
+    world = copy_of(eight_days, tmp_path / "w")
+    tamper(world, "features", "weight + 1 as weight", day(5))
+    tamper(world, "quality", "value + 1 as value", day(5))
+    close(world, [day(8)])
+    features, quality = (
+        f"select * from parcels.{name} where day = '{day(5)}' order by all" for name in ("features", "quality")
+    )
+    wrong = [ask([world.service], world.home, query).rows for query in (features, quality)]
+    run(world, [day(5)])
+    right = [ask([world.service], world.home, query).rows for query in (features, quality)]
+    assert right == [ask([world.service], eight_days.home, query).rows for query in (features, quality)]
+    assert right[0] != wrong[0] and right[1] != wrong[1], "the story needs readers who were misled"
+    repaired = {row["table_name"] for row in world.ledger.rows("recomputations", world.name)}
+    assert repaired == {"features", "quality", "generations"}
 
-    records = [{k: None if pd.isna(v) else v for k, v in row.items()} for row in rows.astype(object).to_dict("records")]
-    days = sorted(set(rows["day"]))
-    world.lake.replace_days(name, days, arrow(records, BY_NAME[name].columns), {"by": "somebody"})
+
+def tamper(world: World, name: str, changed: str, on_day: date) -> None:
+    """Change a column on one day of a table behind everybody's back."""
+    with open_engine() as con:
+        world.lake.view(con, name, BY_NAME[name].columns, first=on_day, last=on_day, is_open=BY_NAME[name].is_open)
+        rows = con.sql(f"select * replace ({changed}) from {name}").to_arrow_table()
+    world.lake.replace_days(name, [on_day], rows, {"by": "somebody"})
 
 
 def test_a_fact_that_would_differ_now_is_left_and_it_is_said(eight_days: World, tmp_path: Path) -> None:
