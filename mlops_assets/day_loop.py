@@ -24,6 +24,7 @@ from mlops_assets.closing.voids import void_lines
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.decisions import TOLD, Kind
 from mlops_assets.errors import LedgerError, RangeError
+from mlops_assets.feature_loop.point_in_time import compiled_sql
 
 BLOCK_DAYS = 14
 LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, *(kind.value for kind in TOLD)})
@@ -90,11 +91,11 @@ def run_days(
 
 
 def declare(world: World) -> None:
-    """Write the declaration that computes the newest feature version into the ledger, on its first use."""
+    """Write the declaration that computes the newest feature version, and its SQL, into the ledger on its first use."""
     features = world.service.feature_set
     row = {
         "service": world.name, "feature_version": features.version, "text": features.model_dump_json(),
-        "compiled": ", ".join(features.names), "recorded_at": world.clock(),
+        "compiled": compiled_sql(features), "recorded_at": world.clock(),
     }  # fmt: skip
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "declarations", [row])

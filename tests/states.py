@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from toy_world import ledger_state
 
-from mlops_assets.adapters.engine import open_engine, quote
+from mlops_assets.adapters.engine import columns_of, open_engine, quote
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.features import columns_of, feature_columns
+from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.world import World
 from mlops_assets.tables import BY_NAME, Table
 

@@ -147,6 +147,16 @@ def register_days(con: duckdb.DuckDBPyConnection, calendar: Calendar, first: dat
     put(con, "days", days_frame)
 
 
+def columns_of(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    """Column names of a relation in the engine."""
+    return [row[0] for row in rows(con, describe_sql(name))]
+
+
+def describe_sql(name: str) -> str:
+    """SQL of the columns of a relation."""
+    return f"select column_name from (describe {quote(name)})"
+
+
 def fingerprint_sql(relation: str, columns: Sequence[str]) -> str:
     """SQL of ``(rows, fingerprint)`` of the named columns of a relation.
 

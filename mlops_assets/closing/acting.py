@@ -115,7 +115,7 @@ def open_training_tables(world: World, con: duckdb.DuckDBPyConnection, day: date
 
 def feature_versions(world: World) -> set[str]:
     """The declared feature version and every released one."""
-    return {world.service.feature_set.version} | {row["feature_version"] for row in world.releases()}
+    return {world.feature_version} | {row["feature_version"] for row in world.releases()}
 
 
 def training_instant(world: World, decision: Row) -> datetime:
@@ -143,10 +143,15 @@ def _retraining(world: World, con: duckdb.DuckDBPyConnection, snapshot: Snapshot
 
 
 def _champion_before(world: World, decision: Row) -> Row | None:
-    """Who holds the role at the training instant, leaving out what a killed run of this decision released."""
+    """Who holds the role at the training instant, leaving out what a killed run of this decision released.
+
+    A champion that reads a column which is gone can answer no more, so it is nobody's rival: its days block, and none
+    would ever be left on which a candidate could be compared with it.
+    """
     instant = training_instant(world, decision)
     earlier = [r for r in world.releases() if r["effective_at"] <= instant and r["day"] < decision["day"]]
-    return next((row for row in reversed(earlier) if row["role"] == "champion"), None)
+    champion = next((row for row in reversed(earlier) if row["role"] == "champion"), None)
+    return None if champion and world.lost_columns(champion["feature_version"]) else champion
 
 
 def _rival(world: World, champion: Row | None) -> Rival | None:

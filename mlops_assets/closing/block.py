@@ -141,6 +141,7 @@ def _read_labels(world: World, block: Block) -> None:
             name="stored_labels",
             first=min(arrivals),
             last=max(arrivals),
+            is_open=True,
         )
         run(
             con,
@@ -186,7 +187,7 @@ def _open_history(world: World, block: Block, first: date) -> None:
 def _open_features(world: World, block: Block) -> None:
     """View ``features`` over the stored features of the block's days."""
     releases = {row["feature_version"] for row in world.releases()}
-    feature_sets = [world.feature_set(v) for v in sorted(releases | {world.service.feature_set.version})]
+    feature_sets = [world.feature_set(v) for v in sorted(releases | {world.feature_version})]
     columns = feature_columns(feature_sets)
     world.lake.view(block.con, "features", columns, first=min(block.days), last=max(block.days), is_open=True)
 
@@ -272,7 +273,7 @@ def _recall_latencies(world: World, block: Block) -> None:
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:
     """One holder's scores of one stretch of time, 9 decimals, with the time a row took."""
     if row is None:
-        requests = frame(block.con, prior_requests_sql(world.service.feature_set.version, shift))
+        requests = frame(block.con, prior_requests_sql(world.feature_version, shift))
         started = perf_counter()
         scores = np.full(len(requests), round(world.service.model.prior, 9))
     else:

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import duckdb
 
 from mlops_assets.adapters.engine import (
+    columns_of,
     copy_sql,
     daily_fingerprints_sql,
     fingerprint_sql,
@@ -44,13 +45,23 @@ STEP_TABLES = ("features", "freshness", "profiles")
 
 
 def needed_versions(world: World, days: Sequence[date]) -> list[str]:
-    """Feature versions that a range needs: the declared one, and those of every holder in it and before it."""
-    releases = [r for r in world.releases() if r["effective_at"] < world.calendar.end_of(max(days))]
-    recent: dict[str, list[str]] = {}
-    for row in releases:
-        recent.setdefault(row["role"], []).append(row["feature_version"])
-    kept = {version for versions in recent.values() for version in versions[-2:]}
-    return [world.service.feature_set.version, *sorted(kept - {world.service.feature_set.version})]
+    """Feature versions that a range needs: the declared one, those of every holder in it, and of rollback targets.
+
+    A rollback target is the version that held a role before a holder in the range did. A version that reads a column
+    which is gone is left out: it blocks the days on which it holds a role, and nothing is rolled back to it.
+    """
+    start, end = world.calendar.start_of(min(days)), world.calendar.end_of(max(days))
+    by_role: dict[str, list[Row]] = {}
+    for row in world.releases():
+        by_role.setdefault(row["role"], []).append(row)
+    needed = {
+        row["feature_version"]
+        for releases in by_role.values()
+        for row in releases[max(0, sum(r["effective_at"] <= start for r in releases) - 2) :]
+        if row["effective_at"] < end
+    }
+    kept = {version for version in needed if not world.lost_columns(version)}
+    return [world.feature_version, *sorted(kept - {world.feature_version})]
 
 
 def feature_columns(features: Sequence[FeatureSet]) -> tuple[Column, ...]:
@@ -78,36 +89,45 @@ def refresh_features(world: World, days: Sequence[date], known: list[KnownGenera
     if not unclosed:
         return []
     versions = needed_versions(world, unclosed)
-    stale = _stale_days(world, unclosed, known, versions)
+    blocked = blocked_days(world, source_states(world, known, unclosed))
+    stale = _stale_days(world, unclosed, known, versions, blocked)
     for segment in segments(known, stale) if stale else ():
         with open_engine() as con:
-            open_days = compute_segment(world, con, segment, known, versions)
+            compute_segment(world, con, segment, known, versions, blocked)
             run(con, BY_NAME["profiles"].create_sql())
-            if open_days:
+            if open_days := [day for day in segment if day not in blocked]:
                 feature_sets = [world.feature_set(version) for version in versions]
                 profile_feature_sets(world, con, feature_sets, features="features", days=open_days)
-            store_step(world, con, segment, inputs_fingerprints(known, segment), versions)
+            store_step(world, con, segment, inputs_fingerprints(known, segment), versions, blocked)
     return stale
 
 
 def stored_inputs_sql() -> str:
-    """SQL: what the stored features of each day were computed from."""
-    return "select day, inputs, feature_versions from generations where table_name = 'features'"
+    """SQL: what the stored features of each day were computed from, and whether the day was blocked then."""
+    return "select day, inputs, feature_versions, state from generations where table_name = 'features'"
 
 
 def _stale_days(
-    world: World, days: Sequence[date], known: list[KnownGeneration], versions: Sequence[str]
+    world: World,
+    days: Sequence[date],
+    known: list[KnownGeneration],
+    versions: Sequence[str],
+    blocked: Collection[date],
 ) -> list[date]:
     inputs = inputs_fingerprints(known, days)
     with open_engine() as con:
         table = BY_NAME["generations"]
         world.lake.view(con, table.name, table.columns, first=min(days), last=max(days))
-        stored = {day: (fp, kept or "") for day, fp, kept in rows(con, stored_inputs_sql())}
-    return [
-        day
-        for day in days
-        if day not in stored or stored[day][0] != inputs[day] or not set(versions) <= set(stored[day][1].split(","))
-    ]
+        stored = {
+            day: (fingerprint, set((kept or "").split(",")), state == "blocked")
+            for day, fingerprint, kept, state in rows(con, stored_inputs_sql())
+        }
+
+    def is_fresh(day: date) -> bool:
+        fingerprint, kept, was_blocked = stored[day]
+        return fingerprint == inputs[day] and set(versions) <= kept and was_blocked == (day in blocked)
+
+    return [day for day in days if day not in stored or not is_fresh(day)]
 
 
 def open_sources(
@@ -131,6 +151,7 @@ def open_sources(
             name=f"stored_{source.name}",
             first=first,
             last=max(days),
+            is_open=True,
         )
         run(con, effective_rows_sql(source, f"stored_{source.name}", "known", f"source_{source.name}"))
         relations[source.name] = f"source_{source.name}"
@@ -186,13 +207,10 @@ def compute_segment(
     segment: list[date],
     known: list[KnownGeneration],
     versions: Sequence[str],
-) -> list[date]:
-    """Temp tables ``features`` and ``freshness`` of days that see one set of generations; nothing is stored.
-
-    Returns the days that are not blocked.
-    """
+    blocked: Collection[date],
+) -> None:
+    """Temp tables ``features`` and ``freshness`` of days that see one set of generations; nothing is stored."""
     usable = visible(known, max(segment))
-    blocked = blocked_days(world, source_states(world, known, segment))
     open_days = [day for day in segment if day not in blocked]
     feature_sets = [world.feature_set(version) for version in versions]
     register_days(con, world.calendar, min(segment), max(segment))
@@ -207,7 +225,6 @@ def compute_segment(
     measure_freshness(
         con, feature_sets[0], sources=relations, days=segment, features_table="features", into="freshness"
     )
-    return open_days
 
 
 def profile_feature_sets(
@@ -231,22 +248,13 @@ def ordered_sql(name: str, columns: Sequence[str], key: Sequence[str], where: st
     )
 
 
-def columns_of(con: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    """Column names of a relation in the engine."""
-    return [row[0] for row in rows(con, describe_sql(name))]
-
-
-def describe_sql(name: str) -> str:
-    """SQL of the columns of a relation."""
-    return f"select column_name from (describe {quote(name)})"
-
-
 def store_step(
     world: World,
     con: duckdb.DuckDBPyConnection,
     days: list[date],
     inputs: dict[date, str],
     versions: Sequence[str],
+    blocked: Mapping[date, str],
 ) -> None:
     """Write the step's tables, then say in ``generations`` what they were computed from."""
     metadata = {"service": world.name, "epoch": str(world.ledger.epoch(world.name)), "step": "features"}
@@ -257,6 +265,9 @@ def store_step(
     listed = [
         row for name in STEP_TABLES for row in generation_rows(world, con, name, days, inputs, ",".join(versions))
     ]
+    for row in listed:
+        if row["day"] in blocked:
+            row["state"], row["reason"] = "blocked", blocked[row["day"]]
     table = BY_NAME["generations"]
     world.lake.replace_days("generations", days, arrow(listed, table.columns), metadata)
 

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
+from mlops_assets.closing.gone import gone_columns
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.service.sources import Source
 
@@ -114,7 +115,8 @@ def segments(known: Iterable[KnownGeneration], days: Sequence[date]) -> list[lis
 
 @dataclass(frozen=True)
 class SourceState:
-    """What a source gave one day: delivered, quarantined (some rows left out), missing, rejected, not_expected."""
+    """What a source gave one day: delivered, quarantined (some rows left out), missing, rejected, not_expected, or
+    column_gone: a version that holds a role reads what the source no longer declares."""
 
     source: str
     arrival_day: date
@@ -139,7 +141,10 @@ def source_states(
                   for k in candidates if k.visible_from <= day}  # fmt: skip
         refused = {(row["source"], row["arrival_day"]): row["reason"] for row in rejected
                    if day not in closings or row["recorded_at"] <= closings[day]["closed_at"]}  # fmt: skip
-        found[day] = [_source_state(source, day, usable, refused) for source in world.service.sources]
+        delivered = {s.name: _source_state(s, day, usable, refused) for s in world.service.sources}
+        gone = gone_columns(world, day, closings.get(day))
+        states = delivered | {name: SourceState(name, day, "column_gone", why, True) for name, why in gone.items()}
+        found[day] = list(states.values())
     return found
 
 

@@ -11,11 +11,10 @@ from itertools import groupby
 
 import duckdb
 
-from mlops_assets.adapters.engine import copy_sql, literal, open_engine, quote, rows
-from mlops_assets.adapters.engine import run as run_sql
+from mlops_assets.adapters.engine import columns_of, copy_sql, literal, open_engine, quote, rows, run
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.features import columns_of, compute_segment, feature_columns, generation_rows, ordered_sql
-from mlops_assets.closing.known import KnownGeneration, inputs_fingerprints, segments
+from mlops_assets.closing.features import compute_segment, feature_columns, generation_rows, ordered_sql
+from mlops_assets.closing.known import KnownGeneration, blocked_days, inputs_fingerprints, segments, source_states
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, FACTS
 
@@ -71,11 +70,11 @@ def _repair_segment(
     stored: dict[tuple[str, date], Row],
 ) -> None:
     with open_engine() as con:
-        compute_segment(world, con, segment, known, versions)
+        compute_segment(world, con, segment, known, versions, blocked_days(world, source_states(world, known, segment)))
         columns = feature_columns([world.feature_set(version) for version in versions])
         first, last = min(segment), max(segment)
         world.lake.view(con, "features", columns, name="stored_features", first=first, last=last, is_open=True)
-        run_sql(con, copy_sql("lying_features", lying_features_sql([column.name for column in columns])))
+        run(con, copy_sql("lying_features", lying_features_sql([column.name for column in columns])))
         freshness = BY_NAME["freshness"].columns
         world.lake.view(con, "freshness", freshness, name="lying_freshness", first=first, last=last)
         found = _differences(world, con, segment, inputs_fingerprints(known, segment), ",".join(versions), stored)
@@ -121,7 +120,7 @@ def _rewrite(
         days = [one.day for one in found if one.table == name]
         if days:
             query = repaired_features_sql(days) if name == "features" else named_sql(name, columns_of(con, name), days)
-            run_sql(con, copy_sql("repaired", query))
+            run(con, copy_sql("repaired", query))
             ordered = ordered_sql("repaired", columns_of(con, "repaired"), BY_NAME[name].key)
             world.lake.replace_days(name, days, con.sql(ordered).to_arrow_table(), metadata)
     touched = {one.day for one in found}

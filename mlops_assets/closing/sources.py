@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.engine import copy_sql, open_engine, put, quote, register_days, rows, run
+from mlops_assets.adapters.engine import columns_of, copy_sql, open_engine, put, quote, register_days, rows, run
 from mlops_assets.adapters.landing import Delivery, deliveries, read_deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.known import newest_deliveries
@@ -121,7 +121,7 @@ def stored_before_sql(stored: str, numbers: str) -> str:
 
 
 def appended_sql(known: str, added: str, columns: Sequence[str]) -> str:
-    """SQL of the stored generations with a new one behind them, in a fixed order."""
+    """SQL of the stored generations with a new one behind them, in a fixed order and with these columns."""
     named = ", ".join(quote(column) for column in columns)
     return f"""
         select {named} from (select * from {quote(known)} union all by name ({added}))
@@ -150,10 +150,12 @@ def _store(
             if day not in found.rejected
         ]
         _register(con, "left_out", left_out)
-        world.shared.view(con, source.name, source_columns(source), name="stored", first=min(days), last=max(days))
+        declared = source_columns(source)
+        world.shared.view(con, source.name, declared, name="stored", first=min(days), last=max(days), is_open=True)
         run(con, copy_sql("known", stored_before_sql("stored", "numbers")))
         added = new_generation_sql(source, arrived="arrived", known="known", numbers="numbers", left_out="left_out")
-        rewritten = con.sql(appended_sql("known", added, [column.name for column in source_columns(source)]))
+        # All columns that were ever declared: nothing delivered is lost because a declaration forgets a column.
+        rewritten = con.sql(appended_sql("known", added, columns_of(con, "known")))
         world.shared.replace_days(source.name, days, rewritten.to_arrow_table(), {"writer": "feature_loop/ingest.py"})
         if left_out:
             quarantined = quarantined_sql(source, arrived="arrived", left_out="left_out", numbers="numbers")

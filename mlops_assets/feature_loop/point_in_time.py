@@ -92,6 +92,17 @@ def view_sql(features: FeatureSet, view: View, *, spine: str, sources: Mapping[s
     return _newest_sql(view, spine=spine, source=source, relation=relation)
 
 
+def compiled_sql(features: FeatureSet) -> str:
+    """The SQL that computes a feature set, as one text for the ledger: the spine, then each view.
+
+    Relations stand under the names of the sources; table ``spine`` is the spine with a number ``_row`` per request.
+    """
+    sources = {source.name: quote(source.name) for source in features.sources}
+    parts = [("spine", spine_sql(features, sources[features.request.source]))]
+    parts += [(view.name, view_sql(features, view, spine="spine", sources=sources)) for view in features.views]
+    return "\n".join(f"-- {name}\n{query.strip()};" for name, query in parts)
+
+
 @contextmanager
 def _dropped_afterwards(con: duckdb.DuckDBPyConnection, tables: Sequence[str]) -> Iterator[None]:
     try:

@@ -27,6 +27,7 @@ TIER_OF_SOURCE = {
     "missing": "moderate",
     "stale": "moderate",
     "rejected": "moderate",
+    "column_gone": "moderate",
 }
 """What the state of a source's file asks of people; every other state asks nothing."""
 

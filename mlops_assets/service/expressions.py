@@ -69,6 +69,16 @@ def check_column(name: str, *, where: str, columns: Collection[str]) -> None:
         raise UnknownNameError(where=where, kind="column", name=name, known=columns)
 
 
+def columns_named(expression: str) -> set[str]:
+    """Names of the columns that a declared expression reads.
+
+    >>> sorted(columns_named("dep_delay + taxi_out"))
+    ['dep_delay', 'taxi_out']
+    """
+    tree = _parsed(expression)
+    return {column.name for column in tree.find_all(exp.Column)} if tree is not None else set()
+
+
 @cache
 def _parsed(expression: str) -> exp.Expression | None:
     """The tree of an expression, or None if it is not exactly one (a list, a statement, an alias)."""

@@ -16,10 +16,10 @@ import pytest
 from toy_world import a_service, a_world, deliver_all, ledger_state, span
 
 from mlops_assets.adapters.dagster_home import instance
-from mlops_assets.adapters.engine import open_engine, quote, rows
+from mlops_assets.adapters.engine import columns_of, open_engine, quote, rows
 from mlops_assets.adapters.processes import Program, running, wait_until_all_answer
 from mlops_assets.build import Watcher, build_definitions, replay_run
-from mlops_assets.closing.features import columns_of, feature_columns
+from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.world import World
 from mlops_assets.pages import environment
 from mlops_assets.tables import BY_NAME
