@@ -15,6 +15,7 @@ from mlops_assets.adapters.engine import frame, literal, quote, rows, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.changes import label_definition
+from mlops_assets.closing.repairing import stored_generations
 from mlops_assets.closing.standing import pending_decisions
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
@@ -152,6 +153,14 @@ def source_clocks_sql() -> str:
     """
 
 
+def declared_on(world: World, days: Sequence[date]) -> dict[date, str]:
+    """The feature version that was declared when each of these days was computed; of closed days alone."""
+    closed = [day for day in days if day in world.ledger.closings(world.name)]
+    stored = stored_generations(world, closed) if closed else {}
+    versions = {day: row["feature_versions"] for (name, day), row in stored.items() if name == "features"}
+    return {day: named.split(",")[0] for day, named in versions.items() if named}
+
+
 class _Known:
     """What a block knows about the clocks of its days, read once."""
 
@@ -169,6 +178,7 @@ class _Known:
         self.releases = [row for row in world.releases() if row["role"] == "champion"]
         self.changes = world.ledger.effective("changes", world.name)
         self.failing = failing_trainings(world)
+        self.declared = declared_on(world, block.days)
 
     def clocks(self, day: date) -> Clocks:
         """The clocks at the end of a day."""
@@ -181,7 +191,7 @@ class _Known:
             champion=self.champion(day),
             served=self.served[day],
             profiled=profiled,
-            features=service.feature_set.version,
+            features=self.declared.get(day, self.world.feature_version),
             label=label_definition(service.label),
             newest_mature_day=calendar.day_of(calendar.end_of(day) - service.label.window) - ONE_DAY,
             label_window_days=ceil(service.label.window / ONE_DAY),
