@@ -10,10 +10,11 @@ import pandas as pd
 
 from mlops_assets.adapters.engine import literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.block import DRIFT_DAYS, PRIOR, Block
+from mlops_assets.closing.block import DRIFT_DAYS, Block
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
+from mlops_assets.closing.roles import open_roles
 from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
 from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
@@ -48,34 +49,16 @@ def all_quality_sql(before: date) -> str:
     """
 
 
-def roles_sql(before: date) -> str:
-    """SQL of a view ``roles(day, feature_version, model_version)``: whose features and whose score stand for a day.
-
-    The last answer of the day decides; the prior has no score worth watching.
-    """
-    columns = "prediction_day, feature_version, model_version, predicted_at, request_id"
-    return f"""
-        create or replace temp view roles as
-        select prediction_day as day, arg_max(feature_version, (predicted_at, request_id)) as feature_version,
-               nullif(arg_max(model_version, (predicted_at, request_id)), {literal(PRIOR)}) as model_version
-        from (
-            select {columns} from closed_answers where served and prediction_day < {literal(before)}
-            union all
-            select {columns} from predictions where served and prediction_day >= {literal(before)}
-        ) group by prediction_day
-    """
-
-
 def series(world: World, block: Block) -> pd.DataFrame:
     """The profiles as series, closed days before the block and the block's own."""
     before = min(block.days)
     first, last = before - timedelta(days=DRIFT_DAYS), before - timedelta(days=1)
-    views = {"profiles": "closed_profiles", "operations": "closed_operations", "predictions": "closed_answers"}
+    views = {"profiles": "closed_profiles", "operations": "closed_operations"}
     for name, view in views.items():
         world.lake.view(block.con, name, BY_NAME[name].columns, name=view, first=first, last=last)
     for name in ("profiles", "operations"):
         run(block.con, with_closed_days_sql(name, before))
-    run(block.con, roles_sql(before))
+    open_roles(world, block, first)
     profiled = series_from_profiles(block.con, profiles="all_profiles", roles="roles")
     running = operations_series(
         block.con, operations="all_operations", with_latency=world.service.operations.watches_latency
