@@ -34,6 +34,7 @@ from mlops_assets.service.operations import (
     QualityObjective,
 )
 from mlops_assets.service.ownership import Duty, Owner, Raci
+from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
@@ -65,6 +66,7 @@ __all__ = [
     "ModelTier",
     "OperationsPolicy",
     "Owner",
+    "PredictionLog",
     "QualityObjective",
     "QualityPolicy",
     "Raci",

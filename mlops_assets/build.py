@@ -90,7 +90,8 @@ def _executor() -> dg.ExecutorDefinition:
 
 def _service_definitions(world: World, owned: Sequence[str]) -> dg.Definitions:
     name = world.name
-    day_loop, model_loop = _daily_assets(world, owned), _model_assets(world)
+    day_loop = _daily_assets(world, owned)
+    model_loop = [] if world.service.is_monitor_only else [_model_assets(world)]
     daily_job = dg.define_asset_job(
         f"{name}_daily",
         selection=dg.AssetSelection.assets(*day_loop.keys),
@@ -98,15 +99,18 @@ def _service_definitions(world: World, owned: Sequence[str]) -> dg.Definitions:
         tags={"mlops/service": name},
         partitions_def=daily(world.service),
     )
-    retrain_job = dg.define_asset_job(
-        f"{name}_retrain",
-        selection=dg.AssetSelection.assets(*model_loop.keys),
-        description="Carries out one decision to train: training set, candidate, gate, refit, release.",
-        tags={"mlops/service": name, KIND: "retrain"},
-    )
-    schedule, sensors = service_sensors(world, daily_job, retrain_job)
+    retrain_jobs = [
+        dg.define_asset_job(
+            f"{name}_retrain",
+            selection=dg.AssetSelection.assets(*training.keys),
+            description="Carries out one decision to train: training set, candidate, gate, refit, release.",
+            tags={"mlops/service": name, KIND: "retrain"},
+        )
+        for training in model_loop
+    ]
+    schedule, sensors = service_sensors(world, daily_job, retrain_jobs[0] if retrain_jobs else None)
     return dg.Definitions(
-        assets=[day_loop, model_loop], jobs=[daily_job, retrain_job], schedules=[schedule], sensors=sensors
+        assets=[day_loop, *model_loop], jobs=[daily_job, *retrain_jobs], schedules=[schedule], sensors=sensors
     )
 
 

@@ -18,6 +18,7 @@ from mlops_assets.closing.commit import commit_block
 from mlops_assets.closing.features import refresh_features
 from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import known_for
+from mlops_assets.closing.meanings import new_meanings
 from mlops_assets.closing.recomputing import recompute_block
 from mlops_assets.closing.standing import pending_decisions, waits_for
 from mlops_assets.closing.voids import void_lines
@@ -91,7 +92,12 @@ def run_days(
 
 
 def declare(world: World) -> None:
-    """Write the declaration that computes the newest feature version, and its SQL, into the ledger on its first use."""
+    """Write what computes the newest features, and its SQL, and what labels mean into the ledger, on first use.
+
+    Raises:
+        DeclarationError: a label's meaning changed, and its version did not.
+    """
+    meanings = new_meanings(world)
     features = world.service.feature_set
     row = {
         "service": world.name, "feature_version": features.version, "text": features.model_dump_json(),
@@ -99,6 +105,7 @@ def declare(world: World) -> None:
     }  # fmt: skip
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "declarations", [row])
+        world.ledger.append(transaction, "label_definitions", meanings)
 
 
 def _recompute(world: World, days: list[date], on_day: Callable[[DayReport], None]) -> list[DayReport]:

@@ -21,5 +21,7 @@ def prepare_home(home: Home, services: Sequence[MLService]) -> Iterator[str]:
     for service in services:
         world = World(service, home)
         yield f"ready  ledger of {service.name}, epoch {world.ledger.epoch(service.name)}"
+        if service.is_monitor_only:
+            continue
         _registry = world.registry
         yield f"ready  MLflow experiment and registered model {world.registered_name}"

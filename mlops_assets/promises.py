@@ -7,8 +7,9 @@ from datetime import date, timedelta
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError
+from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.sources import Expected, Source
-from mlops_assets.service.training import ModelTier
+from mlops_assets.service.training import ModelPolicy, ModelTier
 
 MAX_CORE_METRICS = 3
 NOISE_WINDOW = timedelta(days=180)
@@ -40,16 +41,8 @@ def promises(world: World) -> Iterator[Line]:
         "label",
         f"{label.version}: {label.value}, {label.window_hours:g} h; never labelled: {label.never_labelled}",
     )
-    for name in ("champion", "fallback"):
-        tier: ModelTier = getattr(service.model, name)
-        yield name, f"{tier.factory} -> {load_factory(world, name, tier)}"
-    model, gate = service.model, service.model.gate
-    yield "retraining", f"{model.cadence}, approval {model.approval}, prior {model.prior:g}"
-    yield (
-        "gate",
-        f"{model.primary_metric} on {gate.judged_days} judged days, at most "
-        f"{gate.max_loss_increase_share:.1%} worse, at least {gate.min_labels} labels",
-    )
+    yield from _log(service.prediction_log) if service.prediction_log else ()
+    yield from () if service.is_monitor_only else _model(world, service.model)
     yield from rules(world)
     quality, drift = service.quality, service.drift
     slices = ", ".join(quality.slices) or "none"
@@ -61,6 +54,23 @@ def promises(world: World) -> Iterator[Line]:
     )
 
 
+def _log(log: PredictionLog) -> Iterator[Line]:
+    kept = ", ".join((*log.features, *log.context)) or "nothing else"
+    yield "prediction log", f"{log.source}: {log.score} by {log.model_version}, served at {log.served_at}; kept: {kept}"
+
+
+def _model(world: World, model: ModelPolicy) -> Iterator[Line]:
+    for name in ("champion", "fallback"):
+        tier: ModelTier = getattr(model, name)
+        yield name, f"{tier.factory} -> {load_factory(world, name, tier)}"
+    yield "retraining", f"{model.cadence}, approval {model.approval}, prior {model.prior:g}"
+    yield (
+        "gate",
+        f"{model.primary_metric} on {model.gate.judged_days} judged days, at most "
+        f"{model.gate.max_loss_increase_share:.1%} worse, at least {model.gate.min_labels} labels",
+    )
+
+
 def rules(world: World) -> Iterator[Line]:
     """Every sentence about quality, what it leads to, and how often it would be wrong."""
     from mlops_assets.closing.hindsight import judged_days
@@ -69,7 +79,7 @@ def rules(world: World) -> Iterator[Line]:
     service, last = world.service, world.closed_through()
     declared = [(rule, f"incident ({rule.tier})") for rule in service.quality.degradation]
     declared += [(rule, f"retraining, then silent for {service.model.cool_down_days} days")
-                 for rule in service.model.retrain_when]  # fmt: skip
+                 for rule in service.retrain_when]  # fmt: skip
     changes: dict[str, list[float]] = {}
     for judgement in judged_days(world, last - NOISE_WINDOW, last) if declared and last else ():
         for found in judgement.evaluations:
@@ -146,7 +156,7 @@ def warnings(world: World) -> Iterator[str]:
         )
     if not service.drift.critical_features:
         yield "no critical features: drift can freeze retraining only on the score"
-    if service.model.cadence == "never":
+    if not service.is_monitor_only and service.model.cadence == "never":
         yield "cadence 'never': the model ages until a person retrains it"
     for source in service.sources:
         if not deliveries(world.home.landing, source.name, date.max):

@@ -44,13 +44,15 @@ _ALIVE = [
 
 
 def service_sensors(
-    world: World, daily_job: Job, retrain_job: Job
+    world: World, daily_job: Job, retrain_job: Job | None
 ) -> tuple[dg.ScheduleDefinition, list[dg.SensorDefinition]]:
-    """The schedule and the sensors of a service, all on from the start."""
+    """The schedule and the sensors of a service, all on from the start; one that trains nothing has no job for it."""
+    jobs = [daily_job, retrain_job] if retrain_job else [daily_job]
+    retraining = [_retrain_sensor(world, retrain_job)] if retrain_job else []
     return _daily_schedule(world, daily_job), [
-        _retrain_sensor(world, retrain_job),
+        *retraining,
         *(_deed_sensor(world, name, kinds, words) for name, (kinds, words) in DEEDS.items()),
-        _failed_run_sensor(world, [daily_job, retrain_job]),
+        _failed_run_sensor(world, jobs),
     ]
 
 

@@ -151,11 +151,28 @@ TABLES: tuple[Table, ...] = (
             ("bucket", "INTEGER", "hash bucket of the request, 0..9999"),
             ("propensity", "DOUBLE", "chance with which this version was chosen to answer"),
             ("context", "VARCHAR", "the slices of the request as JSON"),
+            ("payload", "VARCHAR", "hash of the logged features of an external log, else null"),
             ("predicted_at", "TIMESTAMP", "as-of instant of the request"),
             ("logged_at", "TIMESTAMP", "when we could first read the row; equal for batch scoring"),
             ("prediction_day", "DATE", "business day of predicted_at"),
             ("latency_ms", "DOUBLE", "scoring time per row of the batch, or as logged", False),
             ("cost", "DOUBLE", "declared cost of one prediction of the tier, or as logged; null: unknown", False),
+        ),
+    ),
+    Table(
+        "conflicts",
+        "feedback",
+        "one logged row that contradicts the first one of its key",
+        ("request_id", "model_version", "logged_at", "source_key"),
+        "feedback_loop/prediction_log.py",
+        _columns(
+            ("day", "DATE", "business day of logged_at"),
+            ("request_id", "VARCHAR", "the request"),
+            ("model_version", "VARCHAR", "the version that both rows say answered"),
+            ("logged_at", "TIMESTAMP", "when we could first read the row"),
+            ("source_key", "VARCHAR", "its key in the log"),
+            ("differs", "VARCHAR", "columns that differ; served_at alone: an answer after it was logged"),
+            ("payload", "VARCHAR", "what the row says, as JSON; the first one stands in predictions"),
         ),
     ),
     Table(
@@ -169,6 +186,7 @@ TABLES: tuple[Table, ...] = (
             ("request_id", "VARCHAR", "the request it is about"),
             ("label_version", "VARCHAR", "definition that read the outcome"),
             ("value", "DOUBLE", "1 or 0; null: the outcome was withdrawn"),
+            ("kpi", "DOUBLE", "what the outcome is worth, if the definition says; attributed labels have none"),
             ("event_at", "TIMESTAMP", "when the outcome happened"),
             ("known_at", "TIMESTAMP", "when it could first be known"),
             ("source", "VARCHAR", "source and generation it came from"),
@@ -479,7 +497,7 @@ TABLES: tuple[Table, ...] = (
 )
 
 BY_NAME = {table.name: table for table in TABLES}
-FACTS = ("predictions", "labels")
+FACTS = ("predictions", "conflicts", "labels")
 """Written at the closing of their day and never again."""
 
 TIERS = ("stable", "expected", "moderate", "severe", "unknown")

@@ -181,6 +181,15 @@ EVENTS: dict[str, sa.Table] = {
             recorded_at=sa.DateTime,
         ),
         _table(
+            "label_definitions",
+            ("service", "label_version"),
+            service=sa.String,
+            label_version=sa.String,
+            meaning=sa.JSON,
+            fingerprint=sa.String,
+            recorded_at=sa.DateTime,
+        ),
+        _table(
             "deliveries",
             ("service", "source", "arrival_day", "delivery"),
             service=sa.String,

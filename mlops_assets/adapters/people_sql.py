@@ -23,6 +23,7 @@ from mlops_assets.adapters.home import Home
 from mlops_assets.adapters.lake import Lake, is_older, read_sql
 from mlops_assets.adapters.ledger import EVENTS, Ledger, Row
 from mlops_assets.errors import MlopsError
+from mlops_assets.feedback_loop.labels import label_agreement_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Source
@@ -174,10 +175,17 @@ def view_sql(
     return f"create view {quote(schema)}.{quote(name)} as select {listed} from ({rows}) where {where}"
 
 
+def agreement_view_sql(schema: str) -> str:
+    """SQL of the view that compares label versions; the quality under each stands in ``quality``."""
+    labels = f"{quote(schema)}.{quote('labels')}"
+    return f"create view {quote(schema)}.{quote('label_agreement')} as {label_agreement_sql(labels)}"
+
+
 def _is_named(table: str, query: str | None) -> bool:
     """Whether a query can mean a table: a word of it is its name, or it finds its tables in a way of its own."""
     words = set(re.findall(r"\w+", query.lower())) if query is not None else set()
     in_macro = "outcomes_as_of" in words and table in ("predictions", "labels")
+    in_macro = in_macro or ("label_agreement" in words and table == "labels")
     return query is None or table in words or in_macro or bool(words & FINDS_TABLES)
 
 
@@ -215,6 +223,7 @@ def _open_service(
         rows = [row for row in ledger.effective(name, service.name) if last is None or row["day"] <= last]
         _keep(con, service.name, name, ledger_types(name), rows)
     _open_outcomes_as_of(con, service, until=max(closed, default=service.first_day))
+    run(con, agreement_view_sql(service.name))
 
 
 def _open_table(

@@ -64,7 +64,7 @@ def _fill(world: World, days: Sequence[date], filled_on: date) -> None:
         register_days(con, world.calendar, min(days), max(days))
         relations = open_sources(world, con, features, visible(known, max(days)), list(days))
         requests = spine_sql(features, relations[features.request.source])
-        run(con, copy_sql("spine", day_spine_sql(requests, world.service.slices, open_days)))
+        run(con, copy_sql("spine", day_spine_sql(requests, world.service.context, open_days)))
         compute_features(con, features, spine="spine", sources=relations, into="computed")
         run(con, create_features_sql(feature_columns([features]), "filled"))
         run(con, day_features_sql(features, "filled"))

@@ -17,7 +17,16 @@ import pandas as pd
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import copy_sql, frame, literal, put, quote, register_days, rows, run
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.features import feature_columns, register_known
+from mlops_assets.closing.features import feature_columns
+from mlops_assets.closing.feedback import (
+    attribute_labels,
+    prediction_days_sql,
+    profile_label_timing,
+    read_labels,
+    read_log,
+    register_block,
+    with_conflicts,
+)
 from mlops_assets.closing.known import (
     KnownGeneration,
     SourceState,
@@ -25,15 +34,17 @@ from mlops_assets.closing.known import (
     inputs_fingerprints,
     source_states,
 )
-from mlops_assets.closing.world import World, source_columns
-from mlops_assets.feedback_loop.labels import label_events_sql
+from mlops_assets.closing.world import World
+from mlops_assets.feedback_loop import attribution
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import log_sql
 from mlops_assets.monitoring_loop.kpi import measure_kpi
 from mlops_assets.monitoring_loop.operations import measure_operations
 from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
+from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.operations import LabelDelayObjective
+from mlops_assets.service.service import MLService
 from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
 
@@ -72,24 +83,25 @@ def compute_block(
         blocked_days(world, states),
         world.lake.versions(),
     )
-    label_days = timedelta(hours=world.service.label.window_hours) + timedelta(days=1)
-    _read_labels(world, block)
-    first = min(days) - label_days - timedelta(days=max(HISTORY_DAYS, history_days(world.service)))
-    first = min(first, _touched_first(world, block))
+    register_block(world, con, days, known)
+    read_labels(world, con, days, known)
+    first = min(_first_needed(world.service, min(days)), _touched_first(world, block))
     register_days(con, world.calendar, first, max(days))
     _open_features(world, block)
     _open_history(world, block, first)
-    _score(world, block)
-    _recall_latencies(world, block)
     run(con, BY_NAME["profiles"].create_sql())
+    if world.service.prediction_log is None:
+        _score(world, block)
+        _recall_latencies(world, block)
+    else:
+        read_log(world, con, days, known)
+        block.states = with_conflicts(world, con, states)
+    attribute_labels(world, con, days, known)
     profile_scores(con, predictions="predictions", days=days, into="profiles")
     profile_labels(con, labels="labels", days=days, into="profiles")
+    profile_label_timing(world, con, days)
     add_feature_profiles(world, block, days)
-    run(con, BY_NAME["quality"].create_sql())
-    measure_quality(
-        con, world.service, predictions="predictions", labels="labels", days=days, into="quality",
-        blocked=set(block.blocked),
-    )  # fmt: skip
+    _measure_quality(world, block)
     _measure_kpi(world, block)
     _measure_operations(world, block)
     return block
@@ -104,6 +116,40 @@ def _measure_kpi(world: World, block: Block) -> None:
     measure_kpi(block.con, world.service, days=block.days, history="closed_kpi")
 
 
+def _first_needed(service: MLService, first: date) -> date:
+    """First day of predictions and labels that a block beginning on ``first`` looks at, corrections aside."""
+    days = max(HISTORY_DAYS, *(history_days(service.reading(label)) for label in service.labels))
+    windows = [first - label.window - timedelta(days=days + 1) for label in service.labels]
+    attributed = [label for label in service.labels if label.attribution != "same_request"]
+    return min(windows + [first - timedelta(days=attribution.history_days(label)) for label in attributed])
+
+
+def predictions_since_sql(name: str, first: date) -> str:
+    """SQL of a view of the predictions from a day on: a label definition counts for them and no earlier ones."""
+    return f"""
+        create or replace temp view {quote(name)} as
+        select * from predictions where prediction_day >= {literal(first)}
+    """
+
+
+def _predictions_for(con: duckdb.DuckDBPyConnection, label: LabelDefinition) -> str:
+    """Name of the relation with the predictions that a definition counts for."""
+    if label.effective_from is None:
+        return "predictions"
+    run(con, predictions_since_sql(f"predictions_of_{label.version}", label.effective_from))
+    return f"predictions_of_{label.version}"
+
+
+def _measure_quality(world: World, block: Block) -> None:
+    """Table ``quality`` of the block's days, under each label definition by itself."""
+    run(block.con, BY_NAME["quality"].create_sql())
+    for label in world.service.labels:
+        measure_quality(
+            block.con, world.service.reading(label), predictions=_predictions_for(block.con, label), labels="labels",
+            days=block.days, into="quality", blocked=blocked_by_then(world, block),
+        )  # fmt: skip
+
+
 def _measure_operations(world: World, block: Block) -> None:
     """Table ``operations`` of the block's days."""
     run(block.con, BY_NAME["operations"].create_sql())
@@ -115,38 +161,11 @@ def _measure_operations(world: World, block: Block) -> None:
     )  # fmt: skip
 
 
-def listed_sql() -> str:
-    """SQL of ``listed``: the generations that the block's days list, with the start of the listing day."""
-    return """
-        select k.*, d.start_at from known k join days d on d.day = k.listed_on
-        where k.listed_on in (select day from block_days)
-    """
-
-
-def _read_labels(world: World, block: Block) -> None:
-    """Temp table ``labels`` with the label events of the block's days."""
-    con, days = block.con, block.days
-    register_days(con, world.calendar, min(days), max(days))
-    register_known(con, block.known)
-    put(con, "block_days", pd.DataFrame({"day": pd.to_datetime(pd.Series(days))}))
-    run(con, copy_sql("listed", listed_sql()))
-    run(con, BY_NAME["labels"].create_sql())
-    source = world.service.source(world.service.label.source)
-    arrivals = [k.arrival_day for k in block.known if k.source == source.name and k.listed_on in set(days)]
-    if arrivals:
-        world.shared.view(
-            con,
-            source.name,
-            source_columns(source),
-            name="stored_labels",
-            first=min(arrivals),
-            last=max(arrivals),
-            is_open=True,
-        )
-        run(
-            con,
-            label_events_sql(world.service.label, source, stored="stored_labels", listed="listed", into="labels"),
-        )
+def blocked_by_then(world: World, block: Block) -> set[date]:
+    """Blocked days of the block and before it: they stay in question until their label window is over."""
+    closings = world.ledger.closings(world.name)
+    before = {day for day, row in closings.items() if day < min(block.days) and row["state"] == "blocked"}
+    return before | set(block.blocked)
 
 
 def oldest_event_sql() -> str:
@@ -157,7 +176,8 @@ def oldest_event_sql() -> str:
 def _touched_first(world: World, block: Block) -> date:
     """First prediction day that the block's label events can be about: a correction may concern an old one."""
     ((oldest,),) = rows(block.con, oldest_event_sql())
-    return min(block.days) if oldest is None else world.calendar.day_of(oldest - world.service.label.window)
+    window = max(label.window for label in world.service.labels)
+    return min(block.days) if oldest is None else world.calendar.day_of(oldest - window)
 
 
 def history_sql(table: str, first: date, last: date) -> str:
@@ -317,7 +337,8 @@ def keep_feature_profiles_sql(columns: Sequence[str], days: Sequence[date]) -> s
     listed = ", ".join(literal(day) for day in days)
     return f"""
         insert into profiles by name
-        select {named} from stored_profiles where column_name not in ('score', 'label') and day in ({listed})
+        select {named} from stored_profiles
+        where subject in (select feature_version from features) and day in ({listed})
     """
 
 
@@ -329,12 +350,13 @@ def add_feature_profiles(world: World, block: Block, days: Sequence[date]) -> No
 
 
 def outcomes_days(world: World, block: Block, kept: Sequence[date]) -> list[date]:
-    """Prediction days whose outcomes the kept days change: open, maturing, or touched by a label event."""
-    window = timedelta(hours=world.service.label.window_hours)
+    """Prediction days whose outcomes the kept days change: open, maturing, touched by a label event or logged late."""
+    window = max(label.window for label in world.service.labels)
     start = world.calendar.start_of(min(kept))
     first = world.calendar.day_of(start - window - timedelta(hours=2))
     open_days = set(days_between(max(first, world.service.first_day), max(kept)))
-    return sorted(open_days | {row[0] for row in rows(block.con, touched_days_sql(max(kept)))})
+    told = rows(block.con, touched_days_sql(max(kept))) + rows(block.con, prediction_days_sql(kept))
+    return sorted(open_days | {row[0] for row in told})
 
 
 def touched_days_sql(last: date) -> str:
@@ -349,10 +371,17 @@ def compute_outcomes(world: World, block: Block, kept: Sequence[date]) -> list[d
     """Temp table ``outcomes`` as of the last kept day; returns the prediction days it replaces."""
     days = outcomes_days(world, block, kept)
     listed = ", ".join(literal(day) for day in days)
-    outcomes = outcomes_sql(
-        world.service.label, predictions="predictions", labels="labels", days="days", as_of=literal(max(kept))
-    )
-    run(block.con, copy_sql("outcomes", of_days_sql(outcomes, listed)))
+    outcomes = [
+        outcomes_sql(
+            label,
+            predictions=_predictions_for(block.con, label),
+            labels="labels",
+            days="days",
+            as_of=literal(max(kept)),
+        )
+        for label in world.service.labels
+    ]
+    run(block.con, copy_sql("outcomes", " union all by name ".join(of_days_sql(query, listed) for query in outcomes)))
     return days
 
 

@@ -15,8 +15,8 @@ from mlops_assets.closing.features import STEP_TABLES, generation_rows, ordered_
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, TABLES
 
-LOOP_TABLES = ("predictions", "labels", "outcomes", "profiles", "quality", "kpi", "rules", "operations", "objectives",
-               "drift", "loop_sync", "verdicts")  # fmt: skip
+LOOP_TABLES = ("predictions", "conflicts", "labels", "outcomes", "profiles", "quality", "kpi", "rules", "operations",
+               "objectives", "drift", "loop_sync", "verdicts")  # fmt: skip
 """Tables that the day loop writes, in commit order."""
 
 
@@ -81,7 +81,7 @@ def _generations(world: World, block: Block, kept: list[date]) -> list[Row]:
     steps = con.sql(stored_generations_sql(kept)).to_arrow_table().to_pylist()
     found: list[Row] = [row for row in steps if row["table_name"] in STEP_TABLES and row["table_name"] != "profiles"]
     for name in LOOP_TABLES:
-        run(con, copy_sql("kept_rows", kept_rows_sql(name, kept)))
+        run(con, copy_sql("kept_rows", known_outcomes_sql(kept) if name == "outcomes" else kept_rows_sql(name, kept)))
         found += generation_rows(world, con, name, kept, block.inputs, relation="kept_rows")
     for row in found:
         if row["table_name"] == "outcomes":  # a projection that later days rewrite: what it says now is not lasting
@@ -94,6 +94,15 @@ def _generations(world: World, block: Block, kept: list[date]) -> list[Row]:
 def kept_rows_sql(name: str, days: Sequence[date]) -> str:
     """SQL of a table's rows of some days."""
     return f"select * from {quote(name)} where day in ({', '.join(literal(day) for day in days)})"
+
+
+def known_outcomes_sql(days: Sequence[date]) -> str:
+    """SQL of the outcomes of predictions that were there when their own day closed: later ones rewrite the day."""
+    return f"""
+        select * from ({kept_rows_sql("outcomes", days)}) semi join
+        (select request_id, model_version from predictions where day <= prediction_day)
+        using (request_id, model_version)
+    """
 
 
 def _listed(world: World, block: Block, kept: Sequence[date], epoch: int) -> list[Row]:

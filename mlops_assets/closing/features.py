@@ -139,7 +139,8 @@ def open_sources(
 ) -> dict[str, str]:
     """Put the effective rows of every source of a feature set into the engine; source name -> relation."""
     register_known(con, known)
-    back = features.lookback + timedelta(days=3)
+    log = world.service.prediction_log
+    back = max(features.lookback, log.repeats_within if log else timedelta()) + timedelta(days=3)
     static = {view.source for view in features.views if isinstance(view, StaticView)}
     relations = {}
     for source in features.sources:
@@ -184,6 +185,15 @@ def day_spine_sql(spine: str, slices: Mapping[str, str], days: Collection[date])
     """
 
 
+def first_rows_sql(spine: str, within_days: int) -> str:
+    """SQL of the rows of a log's spine that no earlier row of the same request precedes within some days."""
+    before = "lag(s.predicted_at) over (partition by s.request_id order by s.predicted_at, s)"
+    return f"""
+        select * from ({spine}) s
+        qualify {before} is null or s.predicted_at - {before} > interval {within_days} day
+    """
+
+
 def day_features_sql(features: FeatureSet, into: str) -> str:
     """SQL that adds computed features, under their business day and version, to ``into``."""
     named = ", ".join(f"f.{quote(name)}" for name in features.names)
@@ -219,7 +229,9 @@ def compute_segment(
     for features in reversed(feature_sets):  # the declared ones last: freshness is about their views
         relations = open_sources(world, con, features, usable, segment)
         requests = spine_sql(features, relations[features.request.source])
-        run(con, copy_sql("spine", day_spine_sql(requests, world.service.slices, open_days)))
+        if world.service.prediction_log is not None:
+            requests = first_rows_sql(requests, world.service.prediction_log.repeats_within_days)
+        run(con, copy_sql("spine", day_spine_sql(requests, world.service.context, open_days)))
         compute_features(con, features, spine="spine", sources=relations, into="computed")
         run(con, day_features_sql(features, "features"))
     measure_freshness(

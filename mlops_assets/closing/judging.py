@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlops_assets.adapters.engine import literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.block import DRIFT_DAYS, Block
+from mlops_assets.closing.block import DRIFT_DAYS, Block, blocked_by_then
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
@@ -59,7 +59,9 @@ def series(world: World, block: Block) -> pd.DataFrame:
     for name in ("profiles", "operations"):
         run(block.con, with_closed_days_sql(name, before))
     open_roles(world, block, first)
-    profiled = series_from_profiles(block.con, profiles="all_profiles", roles="roles")
+    profiled = series_from_profiles(
+        block.con, profiles="all_profiles", roles="roles", label_version=world.service.label.version
+    )
     running = operations_series(
         block.con, operations="all_operations", with_latency=world.service.operations.watches_latency
     )
@@ -73,9 +75,7 @@ def evidence_of(world: World, block: Block) -> list[Evidence]:
     for name in ("quality", "kpi"):
         world.lake.view(block.con, name, BY_NAME[name].columns, name=f"closed_{name}", first=first, last=last)
     run(block.con, all_quality_sql(before))
-    closings = world.ledger.closings(world.name)
-    blocked = {day for day, row in closings.items() if day < before and row["state"] == "blocked"} | set(block.blocked)
-    return read_evidence(block.con, world.service, days=block.days, blocked=blocked)
+    return read_evidence(block.con, world.service, days=block.days, blocked=blocked_by_then(world, block))
 
 
 def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJudgement]:
@@ -147,12 +147,13 @@ def _judge(world: World, block: Block, judged: _Day, standing: Standing, events:
         quality=quality.findings(world.service.label.source), others=judged.others,
     )  # fmt: skip
     findings = with_upstream_causes(verdict.findings, {source.name for source in world.service.sources})
+    is_frozen = standing.frozen_since is not None
     decisions = decide(
-        day, verdict, findings, is_frozen=standing.frozen_since is not None,
-        open_causes=set(standing.open_causes),
-        reasons_to_retrain=reasons_to_retrain(
+        day, verdict, findings, open_causes=set(standing.open_causes),
+        is_frozen=is_frozen or world.service.is_monitor_only,  # where nothing is trained there is nothing to freeze
+        reasons_to_retrain=[] if world.service.is_monitor_only else reasons_to_retrain(
             world.service.model, day, quality.reasons_to_retrain, last_training=standing.last_training,
-            last_hold=standing.last_hold, is_frozen=standing.frozen_since is not None,
+            last_hold=standing.last_hold, is_frozen=is_frozen,
         ),
     )  # fmt: skip
     rows = [_decision_row(world, day, judged.epoch, decision) for decision in decisions]

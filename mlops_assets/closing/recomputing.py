@@ -89,7 +89,7 @@ def distinct_versions_sql() -> str:
 
 def drop_feature_profiles_sql() -> str:
     """SQL that leaves the profiles of scores and labels alone."""
-    return "delete from profiles where column_name not in ('score', 'label')"
+    return "delete from profiles where subject in (select feature_version from features)"
 
 
 def _profile_features_again(world: World, block: Block) -> None:

@@ -50,16 +50,16 @@ def told_by_ledger(world: World, days: Sequence[date]) -> tuple[list[Row], list[
 def roles_sql(before: date) -> str:
     """SQL of a view ``roles``: what the ledger told, else the last answer of the day; the prior has no score worth
     watching."""
-    columns = "prediction_day, feature_version, model_version, predicted_at, request_id"
+    columns = "day, feature_version, model_version, predicted_at, request_id"
     return f"""
         create or replace temp view roles as
         select * from told_roles union all by name
-        select prediction_day as day, arg_max(feature_version, (predicted_at, request_id)) as feature_version,
+        select day, arg_max(feature_version, (predicted_at, request_id)) as feature_version,
                nullif(arg_max(model_version, (predicted_at, request_id)), {literal(PRIOR)}) as model_version
         from (
-            select {columns} from closed_answers where served and prediction_day < {literal(before)}
-            and prediction_day not in (select day from told_roles)
+            select {columns} from closed_answers where served and day < {literal(before)}
+            and day not in (select day from told_roles)
             union all
-            select {columns} from predictions where served and prediction_day >= {literal(before)}
-        ) group by prediction_day
+            select {columns} from predictions where served and day >= {literal(before)}
+        ) group by day
     """

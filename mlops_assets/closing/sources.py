@@ -17,6 +17,7 @@ from mlops_assets.closing.known import newest_deliveries
 from mlops_assets.closing.world import SHARED, World, arrow, source_columns
 from mlops_assets.feature_loop.contracts import Inspection, inspect, load_suite
 from mlops_assets.feature_loop.ingest import missing_results, new_generation_sql, quarantined_sql
+from mlops_assets.feature_loop.pseudonyms import pseudonymise
 from mlops_assets.service.sources import Source
 from mlops_assets.tables import BY_NAME, Table
 
@@ -53,6 +54,7 @@ def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
         files = [file for file, _fingerprint in new]
         register_days(con, world.calendar, files[0].day, files[-1].day)
         unreadable = read_deliveries(con, source, files, "arrived")
+        pseudonymise(con, source, service=world.name, arrived="arrived")
         suite = load_suite(world.contracts / f"{source.contract}.json")
         names = {file.day: file.path.name for file in files}
         found = inspect(con, source, suite, arrived="arrived", delivered=names, unreadable=unreadable)

@@ -1,6 +1,7 @@
 """Outcomes in the world become label events: append-only, and a correction is a new event."""
 
 from mlops_assets.adapters.engine import literal, quote
+from mlops_assets.feedback_loop.told import told_sql
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.sources import Source
 
@@ -8,27 +9,62 @@ from mlops_assets.service.sources import Source
 def label_events_sql(label: LabelDefinition, source: Source, *, stored: str, listed: str, into: str) -> str:
     """SQL that adds the label events of some days to ``into`` (columns of table ``labels``).
 
-    Reads ``stored`` (the source table with all generations) and ``listed(listed_on, source, day, generation,
-    known_at, start_at)``: which generation which day's closing lists. A row of a generation listed on its own
-    day is known from its ``available_at`` (``known_at`` is null there; in a redo an older file counts from the
-    start of the listing day), any other from the last instant of the listing day. Of several generations of a
-    file listed together the newest counts. A withdrawn row is an event with value null.
+    Reads ``stored`` and ``listed`` as ``told_sql`` does: a label is known when its source row was told. A withdrawn
+    row is an event with value null. A definition reads what is told from its ``effective_from`` on.
     """
-    at = f"s.{quote(source.available_at)}"
+    since = f" where listed_on >= {literal(label.effective_from)}" if label.effective_from else ""
     return f"""
         insert into {quote(into)} by name
-        with told as (
-            select s.*, k.listed_on, coalesce(k.known_at, greatest({at}, k.start_at)) as told_at
-            from {quote(stored)} s
-            join {quote(listed)} k on k.source = {literal(source.name)} and k.day = s.day
-                                  and k.generation = s.generation
-            qualify row_number() over (
-                partition by k.listed_on, s.day, s.source_key order by s.generation desc) = 1
-        )
-        select listed_on as day, {quote(label.request_id)}::varchar as request_id,
+        with told as ({told_sql(source, stored=stored, listed=listed)})
+        select listed_on as day, ({label.expressions["request_id"]})::varchar as request_id,
                {literal(label.version)} as label_version,
                case when withdrawn then null else ({label.value})::double end as value,
+               case when withdrawn then null else ({label.kpi or "null"})::double end as kpi,
                {quote(source.event_at)} as event_at, told_at as known_at,
                {literal(source.name)} || '/' || day || '/' || generation as source
-        from told
+        from told{since}
+    """
+
+
+def label_timing_sql(*, labels: str, predictions: str, needs_decision: bool, has_kpi: bool) -> str:
+    """SQL of a relation to be profiled: one row per label event of the block's days, beside the answer it is about.
+
+    ``delay_hours``: from the answer until the label was known; ``own_decision``: 1 if the label only exists because
+    the answer was a positive decision; ``per_kpi``: the day's labels per unit of KPI, the same on each of its rows.
+    """
+    ratio = (
+        "sum(l.value) over of_day / nullif(sum((l.kpi * 1e6)::hugeint) over of_day / 1e6, 0)"
+        if has_kpi
+        else "null::double"
+    )
+    decided = "coalesce(p.decision, false)::integer" if needs_decision else "null::integer"
+    return f"""
+        select l.day, l.label_version, round(epoch(l.known_at - p.predicted_at) / 3600.0, 9) as delay_hours,
+               {decided} as own_decision, round({ratio}, 9) as per_kpi
+        from {quote(labels)} l join {quote(predictions)} p on p.request_id = l.request_id and p.served
+        where l.day in (select day from block_days)
+        window of_day as (partition by l.day, l.label_version)
+    """
+
+
+def label_agreement_sql(labels: str) -> str:
+    """SQL that compares every two label versions on the requests that both of them label, by the newest event.
+
+    Columns: the two versions, requests, the two rates, the share of equal labels, and Cohen's kappa (Educational and
+    Psychological Measurement 20, 1960): agreement beyond chance, 1 is perfect, 0 is chance, null if there is no other.
+    """
+    return f"""
+        with newest as (
+            select request_id, label_version, arg_max_null(value, known_at) as value
+            from {labels} group by all
+        ), pairs as (
+            select a.label_version as version, b.label_version as other, count(*) as n, avg(a.value) as rate,
+                   avg(b.value) as other_rate, avg((a.value = b.value)::integer) as agreement
+            from newest a join newest b on a.request_id = b.request_id and a.label_version < b.label_version
+            where a.value is not null and b.value is not null
+            group by all
+        ), chance as (select *, rate * other_rate + (1 - rate) * (1 - other_rate) as by_chance from pairs)
+        select version, other, n, rate, other_rate, agreement,
+               (agreement - by_chance) / nullif(1 - by_chance, 0) as kappa
+        from chance order by version, other
     """

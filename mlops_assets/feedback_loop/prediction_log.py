@@ -1,6 +1,12 @@
-"""The prediction log: one row per request and model version that scored it."""
+"""The prediction log: one row per request and model version that scored it, scored here or logged elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
 
 from mlops_assets.adapters.engine import literal, quote
+from mlops_assets.feedback_loop.told import told_sql
+from mlops_assets.service.prediction_log import PredictionLog
+from mlops_assets.service.sources import Source
 
 BUCKETS = 10_000
 
@@ -26,4 +32,133 @@ def log_sql(service: str, *, scored: str, into: str, threshold: float | None) ->
                case when served then 1.0 else 0.0 end as propensity, context, predicted_at,
                predicted_at as logged_at, day as prediction_day, latency_ms, cost
         from {quote(scored)}
+    """
+
+
+COMPARED = ("role", "score", "decision", "status", "context", "payload", "predicted_at")
+"""What two rows of one key must agree in; times and costs of a repeated delivery may differ."""
+
+
+def logged_rows_sql(
+    log: PredictionLog,
+    source: Source,
+    *,
+    slices: Mapping[str, str],
+    service: str,
+    feature_version: str,
+    stored: str,
+    listed: str,
+) -> str:
+    """SQL of the rows of an external log that some closings list, in the shape of ``predictions``, repeats included.
+
+    Reads what ``told_sql`` reads, and ``days(day, start_at, end_at)``. ``logged_at`` is when we could first read a
+    row, ``predicted_at`` when the answer was given; ``arrival`` numbers the rows in the order in which they came.
+    ``slices`` name what else of a row is kept, as JSON; ``payload`` is a hash of the logged features. A row of an
+    answer that lies outside of ``days`` (after it was logged, or months before) has no ``prediction_day``.
+    """
+    pairs = ", ".join(f"{literal(name)}, {text}" for name, text in {**log.features, "": "null"}.items())
+    context = ", ".join(f"{literal(name)}, {text}" for name, text in slices.items())
+    return f"""
+        with told as ({told_sql(source, stored=stored, listed=listed)}), logged as (
+            select listed_on as day, ({log.request_id})::varchar as request_id,
+                   ({log.model_version})::varchar as model_version, ({log.role})::varchar as role,
+                   round(({log.score})::double, 9) as score, ({log.decision or "null"})::boolean as decision,
+                   ({log.status})::varchar as status, json_object({context})::varchar as context,
+                   left(sha256(json_object({pairs})::varchar), 16) as payload,
+                   ({log.latency_ms or "null"})::double as latency_ms, ({log.cost or "null"})::double as cost,
+                   ({log.served_at})::timestamp as predicted_at, told_at as logged_at, source_key
+            from told where not withdrawn
+        )
+        select l.*, d.day as prediction_day, {literal(feature_version)} as feature_version,
+               {bucket_sql(service, "request_id")} as bucket,
+               row_number() over (order by logged_at, source_key, l.day) as arrival
+        from logged l left join days d
+          on l.predicted_at >= d.start_at and l.predicted_at < d.end_at and l.predicted_at <= l.logged_at
+    """
+
+
+def judged_rows_sql(log: PredictionLog, *, arrived: str, known: str) -> str:
+    """SQL of every arrived row with what it is: first of its key, a repeat of it, or in conflict with it.
+
+    Reads ``arrived`` (as ``logged_rows_sql`` gives it) and ``known`` (the predictions of closed days). The first row
+    of a key counts; for ``repeats_within_days`` after it, rows of the same key are compared with it. ``differs``
+    names the columns in which a row says something else, ``is_repeat`` holds if there are none.
+    """
+    within = f"interval {log.repeats_within_days} day"
+    said = "{" + ", ".join(f"{quote(column)}: {quote(column)}" for column in COMPARED) + "}"
+    others = ", ".join(
+        f"case when {quote(column)} is distinct from (first_said).{quote(column)} then {literal(column)} end"
+        for column in COMPARED
+    )
+    return f"""
+        with closed as (
+            select request_id, model_version, max(logged_at) as known_at, arg_max({said}, logged_at) as known_said
+            from {quote(known)} group by all
+        ), beside as (
+            select a.*, case when a.logged_at - c.known_at <= {within} then c.known_said end as closed_said
+            from {quote(arrived)} a left join closed c using (request_id, model_version)
+        ), compared as (
+            select *, coalesce(closed_said, first_value({said}) over of_key) as first_said,
+                   closed_said is null and arrival = min(arrival) over of_key as is_first
+            from beside
+            window of_key as (partition by request_id, model_version, closed_said is null, prediction_day is null
+                              order by arrival rows between unbounded preceding and unbounded following)
+        )
+        select * exclude (first_said, closed_said),
+               case when prediction_day is null then 'served_at'
+                    else concat_ws(', ', {others}) end as differs,
+               is_first and prediction_day is not null as is_kept, not is_first and differs = '' as is_repeat
+        from compared
+    """
+
+
+def keep_first_rows_sql(log: PredictionLog, *, judged: str, into: str) -> str:
+    """SQL that adds the first row of every key to ``into`` (table ``predictions``, closed days already in it).
+
+    Of all rows of a request the first that answered it is the one that was served: not a shadow's, not a failure.
+    """
+    within = f"interval {log.repeats_within_days} day"
+    return f"""
+        insert into {quote(into)} by name
+        with answered as (
+            select request_id, max(logged_at) as answered_at from {quote(into)} where served group by request_id
+        ), beside as (
+            select j.*, role <> 'shadow' and status in ('ok', 'fallback')
+                   and coalesce(logged_at - answered_at > {within}, true) as may_serve
+            from {quote(judged)} j left join answered using (request_id)
+            where is_kept
+        ), told as (
+            select *, may_serve and arrival = min(arrival) over (partition by request_id, may_serve) as served
+            from beside
+        )
+        select day, request_id, model_version, role, served, score, decision, status, feature_version, bucket,
+               case when served then 1.0 else 0.0 end as propensity, context, payload, predicted_at, logged_at,
+               prediction_day, latency_ms, cost
+        from told
+    """
+
+
+def conflicts_sql(*, judged: str, into: str) -> str:
+    """SQL that adds the rows that contradict the first one of their key to ``into`` (table ``conflicts``)."""
+    said = ", ".join(f"{literal(column)}, {quote(column)}" for column in (*COMPARED, "latency_ms", "cost"))
+    return f"""
+        insert into {quote(into)} by name
+        select day, request_id, model_version, logged_at, source_key, differs,
+               json_object({said})::varchar as payload
+        from {quote(judged)} where not is_kept and not is_repeat
+    """
+
+
+def log_events_sql(log: PredictionLog, *, judged: str, days: Sequence[date], subject: str) -> str:
+    """SQL of what happened to the rows that a log brought: one row per arrived row, numbers 0 or 1, to be profiled.
+
+    Late is a row that came later than the log's usual lag.
+    """
+    listed = ", ".join(literal(day) for day in days)
+    return f"""
+        select day, {literal(subject)} as subject, is_repeat::integer as repeated,
+               (not is_kept and not is_repeat)::integer as conflicting,
+               (is_kept and prediction_day < day - {log.log_lag_days})::integer as late,
+               (status <> 'ok')::integer as failed
+        from {quote(judged)} where day in ({listed})
     """

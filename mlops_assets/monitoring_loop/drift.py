@@ -14,10 +14,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from mlops_assets.adapters.engine import frame
+from mlops_assets.adapters.engine import frame, literal
 from mlops_assets.monitoring_loop import baseline
 from mlops_assets.monitoring_loop.baseline import Bools, Floats, Ints, Surprise, history_days, window_days
-from mlops_assets.monitoring_loop.profiles import ALL, SCORE
+from mlops_assets.monitoring_loop.profiles import ALL, LOG, SCORE
 from mlops_assets.service.monitoring import DriftPolicy
 from mlops_assets.tables import BY_NAME
 
@@ -25,6 +25,8 @@ __all__ = ["find_drift", "history_days", "series_from_profiles"]
 
 FEATURES = "features"
 """Subject of every feature series, whatever the feature version."""
+LABELS = "labels"
+"""Subject of the series of label events: the rate, the delay, what was attributed."""
 ROWS = "rows"
 """Column of the volume series."""
 LEARNING = "learning"
@@ -335,19 +337,23 @@ def drift_frame(found: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(list(found), columns=list(types)).astype(types)
 
 
-def series_from_profiles(con: duckdb.DuckDBPyConnection, *, profiles: str, roles: str) -> pd.DataFrame:
+def series_from_profiles(
+    con: duckdb.DuckDBPyConnection, *, profiles: str, roles: str, label_version: str = ""
+) -> pd.DataFrame:
     """The series that ``find_drift`` reads, one per feature and one of the score.
 
     Args:
         profiles: relation of that table's shape.
         roles: relation ``(day, feature_version, model_version)``: whose features and whose score stand for a
             day, for example the champion's. One row per day; it must not change once the day is closed.
+        label_version: the definition whose labels are watched.
     """
-    return frame(con, series_sql(profiles, roles))
+    return frame(con, series_sql(profiles, roles, label_version))
 
 
-def series_sql(profiles: str, roles: str) -> str:
-    """SQL of one row per day and series: features under one subject, the score with its model version.
+def series_sql(profiles: str, roles: str, label_version: str) -> str:
+    """SQL of one row per day and series: features under one subject, the score with its model version, the log,
+    and what the label definition in force brought: its rate, its delay and what was attributed.
 
     Reads   ``profiles`` and ``roles(day, feature_version, model_version)``; slice *all* only.
     """
@@ -359,4 +365,11 @@ def series_sql(profiles: str, roles: str) -> str:
         union all
         select {numbers}, '{SCORE}' as subject, model_version as version
         from {profiled} and subject = model_version and column_name = '{SCORE}'
+        union all
+        select {numbers}, subject, '' as version
+        from {profiles} as profiles where subject = '{LOG}' and slice = '{ALL}'
+        union all
+        select {numbers}, '{LABELS}' as subject, subject as version
+        from {profiles} as profiles
+        where subject = {literal(label_version)} and slice = '{ALL}' and column_name <> 'own_decision'
     """

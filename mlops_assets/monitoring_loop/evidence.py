@@ -87,7 +87,7 @@ def asked_by(service: MLService) -> dict[Asked, int]:
     """The series that the service's rules and its calibration monitor read, each with the days it looks back."""
     maturing = ceil(service.label.window / ONE_DAY) + 2
     asked: dict[Asked, int] = {}
-    for rule in (*service.quality.degradation, *service.model.retrain_when):
+    for rule in (*service.quality.degradation, *service.retrain_when):
         days = rule.of_days + rule.window_days + (WEEK * WEEKS if rule.compared_with == "same_weekday" else 0)
         for series in series_of(rule):
             asked[series] = max(asked.get(series, 0), days + maturing)

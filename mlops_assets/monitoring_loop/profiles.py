@@ -27,6 +27,9 @@ SCORE = "score"
 LABEL = "label"
 """Column of the profiles of label events; their subject is the label version."""
 
+LOG = "log"
+"""Subject of what happened to the rows of an external log."""
+
 LARGE = "1e9"
 """From here on a value does not fit into billionths and is summed in order of size."""
 UNKNOWN_TEXT = 1_000_000

@@ -68,7 +68,7 @@ def _evaluations(service: MLService, evidence: Evidence) -> Iterator[Evaluation]
         yield evaluate(rule, evidence, leads_to=INCIDENT)
     if service.quality.calibration:
         yield from watch_calibration(service.quality.calibration, evidence)
-    for rule in service.model.retrain_when:
+    for rule in service.retrain_when:
         yield evaluate(rule, evidence, leads_to=RETRAINING)
 
 

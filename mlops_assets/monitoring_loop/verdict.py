@@ -28,6 +28,7 @@ TIER_OF_SOURCE = {
     "stale": "moderate",
     "rejected": "moderate",
     "column_gone": "moderate",
+    "conflicting": "moderate",
 }
 """What the state of a source's file asks of people; every other state asks nothing."""
 
@@ -63,7 +64,7 @@ def judge_day(
         day: the day to judge.
         drift: rows of table ``drift``; those of other days are ignored.
         source_states: state and reason per source, for the files that feed this day: ``quarantined`` is a
-            note, ``missing``, ``stale`` and ``rejected`` ask for a look, anything else is fine.
+            note, ``missing``, ``stale``, ``rejected`` and ``conflicting`` ask for a look, anything else is fine.
         is_blocked: no features and no predictions that day: tier unknown, whatever else is known.
         source_of: source of a feature. Features of one source then share its name as their cause, so that a
             broken source is one incident and not one per column.

@@ -201,7 +201,9 @@ class FeatureSet(Policy):
     @property
     def version(self) -> str:
         """``feature_version``: the first 12 hex characters of the SHA-256 of what computes the values."""
-        text = self.model_dump_json(exclude={"sources": {"__all__": {"description", "contract", "expected"}}})
+        text = self.model_dump_json(
+            exclude={"sources": {"__all__": {"description", "contract", "expected", "pseudonymise"}}}
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @model_validator(mode="after")

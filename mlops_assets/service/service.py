@@ -1,13 +1,14 @@
 """MLService: one service, declared once; everything else follows from it."""
 
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
-from mlops_assets.service.expressions import check_expression
+from mlops_assets.service.degradation import DegradationRule
+from mlops_assets.service.expressions import check_column, check_expression
 from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
 from mlops_assets.service.kpi import KPI_COLUMNS
 from mlops_assets.service.labels import LabelDefinition
@@ -15,6 +16,7 @@ from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, Quality
 from mlops_assets.service.operations import OperationsPolicy
 from mlops_assets.service.ownership import Owner, Raci
 from mlops_assets.service.policy import Identifier, Policy
+from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.sources import Source
 from mlops_assets.service.training import ModelPolicy
 
@@ -24,6 +26,9 @@ class MLService(Policy):
 
     ``first_day`` and ``last_day`` are business days in ``timezone``; ``close_after_hours`` is how long after
     the end of a day a missing file is waited for; ``contracts`` is the folder of the source contracts.
+
+    A service has a ``model`` that is trained and scored here, or a ``prediction_log`` of one that runs elsewhere
+    (monitor-only: no model loop, everything else; ``request`` and ``views`` then follow from the log).
     """
 
     name: Identifier
@@ -46,8 +51,9 @@ class MLService(Policy):
     sources: tuple[Source, ...] = Field(min_length=1)
     request: Request
     views: tuple[View, ...] = Field(min_length=1)
-    label: LabelDefinition
-    model: ModelPolicy
+    labels: tuple[LabelDefinition, ...] = Field(alias="label", min_length=1)
+    declared_model: ModelPolicy | None = Field(default=None, alias="model")
+    prediction_log: PredictionLog | None = None
     quality: QualityPolicy = QualityPolicy()
     drift: DriftPolicy = DriftPolicy()
     operations: OperationsPolicy = OperationsPolicy()
@@ -71,9 +77,91 @@ class MLService(Policy):
         """Every slice that is kept with a prediction: name -> expression over the request."""
         return {**self.operations.slices, **self.quality.slices}
 
+    @property
+    def model(self) -> ModelPolicy:
+        """How models of this service come to be.
+
+        Raises:
+            DeclarationError: its models are none of ours (``is_monitor_only``).
+        """
+        if self.declared_model is None:
+            raise DeclarationError(
+                f"service '{self.name}' > model", "only its prediction log is known here.", "Declare a ModelPolicy."
+            )
+        return self.declared_model
+
+    @property
+    def retrain_when(self) -> tuple[DegradationRule, ...]:
+        """Rules that retrain; a service whose model runs elsewhere retrains nothing."""
+        return () if self.declared_model is None else self.declared_model.retrain_when
+
+    @property
+    def is_monitor_only(self) -> bool:
+        """Whether the model runs elsewhere and only its log is read: no model loop, everything else."""
+        return self.declared_model is None
+
+    @property
+    def label(self) -> LabelDefinition:
+        """The definition in force: training, gate and rules read it."""
+        return self.labels[0]
+
+    def reading(self, label: LabelDefinition) -> "MLService":
+        """The same service with one of its definitions in force, alone."""
+        return self.model_copy(update={"labels": (label,)})
+
+    @property
+    def context(self) -> dict[str, str]:
+        """What is kept of a request beside its features: its slices, and the entity that labels are attributed by."""
+        entities = {label.request_entity for label in self.labels if label.request_entity is not None}
+        return {**self.slices, **{name: name for name in sorted(entities)}}
+
     def source(self, name: str) -> Source:
         """The declared source of this name."""
         return next(source for source in self.sources if source.name == name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _log_stands_for_the_request(cls, given: Any) -> Any:
+        """Where only a log is declared, its rows are the requests, its features the one view, its context slices."""
+        if not isinstance(given, dict) or given.get("prediction_log") is None or "request" in given:
+            return given
+        log = PredictionLog.model_validate(given["prediction_log"])
+        sources = [Source.model_validate(source) for source in given.get("sources", ())]
+        source = next((source for source in sources if source.name == log.source), None)
+        if source is None:
+            where = f"service '{given.get('name')}' > prediction_log > source"
+            raise UnknownNameError(where=where, kind="source", name=log.source, known=[s.name for s in sources])
+        quality = QualityPolicy.model_validate(given.get("quality", {}))
+        sliced = quality.model_copy(update={"slices": {**log.context, **quality.slices}})
+        return {**given, "request": log.request(source), "views": (log.view(),), "quality": sliced}
+
+    @model_validator(mode="after")
+    def _scores_come_from_somewhere(self) -> "MLService":
+        if self.declared_model is None and self.prediction_log is None:
+            raise ValueError("declare a model that is trained here, or the prediction_log of one that runs elsewhere")
+        return self
+
+    @model_validator(mode="after")
+    def _log_reads_its_source(self) -> "MLService":
+        log = self.prediction_log
+        if log is not None:
+            where, columns = f"service '{self.name}' > prediction_log", self.source(log.source).columns
+            for field, expression in log.expressions.items():
+                check_expression(expression, where=f"{where} > {field}", columns=columns)
+        return self
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _one_label_stands_alone(cls, given: Any) -> Any:
+        return given if isinstance(given, list | tuple) else (given,)
+
+    @field_validator("labels")
+    @classmethod
+    def _label_versions_differ(cls, labels: tuple[LabelDefinition, ...]) -> tuple[LabelDefinition, ...]:
+        names = [label.version for label in labels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"label versions {', '.join(names)}: two definitions cannot share a version")
+        return labels
 
     @field_validator("timezone")
     @classmethod
@@ -86,14 +174,17 @@ class MLService(Policy):
         where = f"service '{self.name}'"
         check_names(self.request, self.views, self.sources, where=where)
         known = {source.name for source in self.sources}
-        if self.label.source not in known:
-            raise UnknownNameError(where=f"{where} > label", kind="source", name=self.label.source, known=known)
-        for field in ("request_id", "value"):
-            check_expression(
-                getattr(self.label, field),
-                where=f"{where} > label > {field}",
-                columns=self.source(self.label.source).columns,
-            )
+        for label in self.labels:
+            if label.source not in known:
+                raise UnknownNameError(where=f"{where} > label", kind="source", name=label.source, known=known)
+            for field, expression in label.expressions.items():
+                check_expression(
+                    expression, where=f"{where} > label > {field}", columns=self.source(label.source).columns
+                )
+            if label.request_entity is not None:
+                check_column(
+                    label.request_entity, where=f"{where} > label > request_entity", columns=self.request.columns
+                )
         features = FeatureSet(request=self.request, views=self.views, sources=self._feature_sources).names
         for feature in self.drift.critical_features:
             if feature not in features:

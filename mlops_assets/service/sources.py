@@ -64,6 +64,10 @@ class Source(Policy):
 
     ``columns`` maps every column to its DuckDB type, in any order; ``key`` names a row within one file;
     ``event_at`` is when something happened and ``available_at`` when it could first be read, never earlier.
+
+    ``pseudonymise`` names id columns (texts) that are stored as HMAC-SHA256 under a key that only the environment of
+    the service has (``MLOPS_HMAC_KEY_<SERVICE>``); the contract sees the pseudonyms too. Name the same ids in every
+    source that is joined by them. Such a source belongs to one service: another one has another key.
     """
 
     name: Identifier
@@ -78,13 +82,20 @@ class Source(Policy):
     on_bad_row: Literal["quarantine_row", "block_day"] = "block_day"
     max_bad_share: Share = 0.05
     contract: Identifier
+    pseudonymise: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _columns_exist(self) -> "Source":
-        for column in (*self.key, self.event_at, self.available_at):
+        for column in (*self.key, self.event_at, self.available_at, *self.pseudonymise):
             if column not in self.columns:
                 raise ValueError(
                     f"source '{self.name}': column '{column}' is named but not declared; "
                     f"declared: {', '.join(self.columns)}"
+                )
+        for column in self.pseudonymise:
+            if self.columns[column].upper() not in ("VARCHAR", "TEXT", "STRING"):
+                raise ValueError(
+                    f"source '{self.name}' > pseudonymise: '{column}' is declared as {self.columns[column]}; "
+                    "a pseudonym is a text, so declare the column as VARCHAR"
                 )
         return self

@@ -1,0 +1,187 @@
+"""Third step, reading: what the block's days were told by others, as facts: logged predictions and label events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+import duckdb
+import pandas as pd
+
+from mlops_assets.adapters.calendar import days_between
+from mlops_assets.adapters.engine import copy_sql, literal, put, quote, register_days, rows, run
+from mlops_assets.closing.features import register_known
+from mlops_assets.closing.known import KnownGeneration, SourceState
+from mlops_assets.closing.world import World, source_columns
+from mlops_assets.feedback_loop.attribution import (
+    attributed_events_sql,
+    attribution_profile_sql,
+    candidates_sql,
+    held_sql,
+    told_days,
+)
+from mlops_assets.feedback_loop.labels import label_events_sql, label_timing_sql
+from mlops_assets.feedback_loop.prediction_log import (
+    conflicts_sql,
+    judged_rows_sql,
+    keep_first_rows_sql,
+    log_events_sql,
+    logged_rows_sql,
+)
+from mlops_assets.monitoring_loop.profiles import LOG, Profiled, insert_profiles_sql
+from mlops_assets.service.sources import Source
+from mlops_assets.tables import BY_NAME
+
+LOG_EVENTS = ("repeated", "conflicting", "late", "failed")
+"""What can happen to a row of an external log; profiled under subject *log*."""
+
+
+def register_block(
+    world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date], known: Sequence[KnownGeneration]
+) -> None:
+    """Put ``days``, ``known``, ``block_days`` and ``listed`` into the engine, and an empty table of label events."""
+    register_days(con, world.calendar, min(days), max(days))
+    register_known(con, known)
+    put(con, "block_days", pd.DataFrame({"day": pd.to_datetime(pd.Series(days))}))
+    run(con, copy_sql("listed", listed_sql()))
+    for name in ("labels", "conflicts"):
+        run(con, BY_NAME[name].create_sql())
+
+
+def listed_sql() -> str:
+    """SQL of ``listed``: the generations that the block's days list, with the start of the listing day."""
+    return """
+        select k.*, d.start_at from known k join days d on d.day = k.listed_on
+        where k.listed_on in (select day from block_days)
+    """
+
+
+def open_stored(
+    world: World,
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    days: Sequence[date],
+    known: Sequence[KnownGeneration],
+    name: str,
+) -> bool:
+    """View the stored rows of a source that the block's days list; false if they list none."""
+    arrivals = [k.arrival_day for k in known if k.source == source.name and k.listed_on in set(days)]
+    if arrivals:
+        columns = source_columns(source)
+        world.shared.view(con, source.name, columns, name=name, first=min(arrivals), last=max(arrivals), is_open=True)
+    return bool(arrivals)
+
+
+def read_labels(
+    world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date], known: Sequence[KnownGeneration]
+) -> None:
+    """Add the label events of the block's days to ``labels``, of definitions whose outcomes name their request."""
+    for label in world.service.labels:
+        source = world.service.source(label.source)
+        if label.attribution == "same_request" and open_stored(world, con, source, days, known, "stored_labels"):
+            run(con, label_events_sql(label, source, stored="stored_labels", listed="listed", into="labels"))
+
+
+def attribute_labels(
+    world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date], known: Sequence[KnownGeneration]
+) -> None:
+    """Add the label events of the block's days of definitions that share an entity with their requests.
+
+    ``predictions`` has the block's days and ``attribution.history_days`` before them. Whom an outcome could have
+    belonged to is profiled.
+    """
+    attributed = [label for label in world.service.labels if label.attribution != "same_request"]
+    if not attributed:
+        return
+    back = [day for day in days_between(min(days) - timedelta(days=told_days()), max(days))]
+    run(con, copy_sql("listed_back", listed_between_sql(back[0], back[-1])))
+    for label in attributed:
+        source = world.service.source(label.source)
+        if not open_stored(world, con, source, back, known, "stored_labels"):
+            continue
+        found = candidates_sql(label, source, stored="stored_labels", listed="listed_back", predictions="predictions")
+        run(con, copy_sql("candidates", found))
+        run(con, copy_sql("held", held_sql("candidates")))
+        run(con, attributed_events_sql(label, held="held", into="labels"))
+        shares = [Profiled(name, True) for name in ("unattributed", "several_candidates")]
+        told = f"({attribution_profile_sql(label, 'candidates')})"
+        run(con, insert_profiles_sql("profiles", told, "label_version", shares, days))
+
+
+def profile_label_timing(world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+    """Profiles of how late labels came, how many only exist because of our own decision, and how many per KPI."""
+    needs = any(label.needs_decision for label in world.service.labels)
+    has_kpi = any(label.kpi is not None for label in world.service.labels)
+    timing = label_timing_sql(labels="labels", predictions="predictions", needs_decision=needs, has_kpi=has_kpi)
+    names = ("delay_hours", *(("own_decision",) if needs else ()), *(("per_kpi",) if has_kpi else ()))
+    columns = [Profiled(name, True) for name in names]
+    run(con, insert_profiles_sql("profiles", f"({timing})", "label_version", columns, days))
+
+
+def listed_between_sql(first: date, last: date) -> str:
+    """SQL of the generations that closings of some days list, in the shape of ``listed``."""
+    return f"""
+        select k.*, d.start_at from known k join days d on d.day = k.listed_on
+        where k.listed_on between {literal(first)} and {literal(last)}
+    """
+
+
+def read_log(
+    world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date], known: Sequence[KnownGeneration]
+) -> None:
+    """Add what an external log brought on the block's days to ``predictions`` and ``conflicts``.
+
+    ``predictions`` already has the closed days. Leaves temp table ``judged_log``, for ``profile_log``.
+    """
+    log = world.service.prediction_log
+    if log is None:
+        return
+    source, version = world.service.source(log.source), world.service.feature_set.version
+    if not open_stored(world, con, source, days, known, "stored_log"):
+        return
+    slices = {**log.context, **(world.service.context if world.service.is_monitor_only else {})}
+    logged = logged_rows_sql(
+        log, source, slices=slices, service=world.name, feature_version=version, stored="stored_log", listed="listed"
+    )
+    run(con, copy_sql("arrived_log", logged))
+    run(con, copy_sql("judged_log", judged_rows_sql(log, arrived="arrived_log", known="predictions")))
+    run(con, keep_first_rows_sql(log, judged="judged_log", into="predictions"))
+    run(con, conflicts_sql(judged="judged_log", into="conflicts"))
+    events = f"({log_events_sql(log, judged='judged_log', days=days, subject=LOG)})"
+    columns = [Profiled(name, True) for name in LOG_EVENTS]
+    run(con, insert_profiles_sql("profiles", events, "subject", columns, days))
+
+
+def conflicting_days_sql(days: Sequence[date]) -> str:
+    """SQL of the days with conflicts: how many, the first request, and in what it differs."""
+    return f"""
+        select day, count(*), min(request_id), arg_min(differs, request_id) from conflicts
+        where day in ({", ".join(literal(day) for day in days)}) group by day
+    """
+
+
+def with_conflicts(
+    world: World, con: duckdb.DuckDBPyConnection, states: Mapping[date, Sequence[SourceState]]
+) -> dict[date, list[SourceState]]:
+    """States of the sources, where the log that contradicts itself breaks its promise."""
+    log = world.service.prediction_log
+    found = {day: (n, who, what) for day, n, who, what in rows(con, conflicting_days_sql(list(states)))}
+
+    def stated(day: date, state: SourceState) -> SourceState:
+        if log is None or state.source != log.source or day not in found:
+            return state
+        n, who, what = found[day]
+        reason = (
+            f"{n} row(s) contradict an earlier row of the same request and model version, first request '{who}' in "
+            f"{what}; the first row counts, see table conflicts. Log every answer once, or under its own request id"
+        )
+        return replace(state, state="conflicting", reason=reason)
+
+    return {day: [stated(day, state) for state in of_day] for day, of_day in states.items()}
+
+
+def prediction_days_sql(days: Sequence[date]) -> str:
+    """SQL of the prediction days that predictions logged on some days are about."""
+    return f"""
+        select distinct prediction_day from {quote("predictions")}
+        where day in ({", ".join(literal(day) for day in days)}) order by 1
+    """

@@ -1,0 +1,138 @@
+"""What a label means is versioned: two meanings never mix, may stand side by side, and a silent change surfaces."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy_log import a_log_service, deliver_log
+from toy_stories import on, stored, untrained
+from toy_world import FIRST, a_service, a_world, close, deliver_all, span
+
+from mlops_assets import DeclarationError, DriftPolicy, LabelDefinition
+from mlops_assets.adapters.engine import frame, open_engine, put, run
+from mlops_assets.closing.world import World
+from mlops_assets.feedback_loop.labels import label_agreement_sql, label_timing_sql
+from mlops_assets.monitoring_loop.drift import find_drift
+from mlops_assets.monitoring_loop.profiles import Profiled, insert_profiles_sql, profile_labels
+
+SWITCH = span(4, 4)[0]
+STRICT = a_service().label.model_copy(
+    update={"version": "late2_v2", "value": "delay_min > 2", "effective_from": SWITCH}
+)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Nine days of parcels; from day 4 on a stricter definition of late runs beside the old one."""
+    world = a_world(tmp_path_factory.mktemp("both"), untrained(label=(a_service().label, STRICT)))
+    deliver_all(world.home.landing, span(0, 8))
+    close(world, span(0, 8))
+    return world
+
+
+def test_an_old_and_a_new_definition_run_side_by_side_and_never_mix(both: World) -> None:
+    labels, quality = stored(both, "labels"), stored(both, "quality")
+    assert set(labels[labels["day"] < SWITCH]["label_version"]) == {"late10_v1"}
+    assert set(on(labels, SWITCH)["label_version"]) == {"late10_v1", "late2_v2"}
+    new = quality[quality["label_version"] == "late2_v2"]
+    assert new["prediction_day"].dt.date.min() == SWITCH
+    last = new[(new["metric"] == "positive_share") & (new["window_days"] == 1) & (new["state"] == "final")]
+    old = quality.merge(last, on=["day", "prediction_day", "window_days", "version", "role", "slice", "metric"])
+    old = old[old["label_version_x"] == "late10_v1"]
+    assert len(old) and (old["value_x"] < old["value_y"]).all(), "later than 2 minutes happens more often than 10"
+
+
+def test_a_page_compares_the_definitions_on_the_requests_that_both_label(both: World) -> None:
+    with open_engine() as con:
+        put(con, "labels", stored(both, "labels").drop(columns="kpi"))
+        ((first, second, n, rate, other, agreement, kappa),) = con.sql(label_agreement_sql("labels")).fetchall()
+    labels = stored(both, "labels").sort_values("known_at").groupby(["request_id", "label_version"])["value"].last()
+    pairs = labels.unstack().dropna()
+    by_chance = pairs.mean().prod() + (1 - pairs.mean()).prod()
+    same = (pairs["late10_v1"] == pairs["late2_v2"]).mean()
+    assert (first, second, n) == ("late10_v1", "late2_v2", len(pairs))
+    assert (rate, other) == pytest.approx(tuple(pairs.mean()))
+    assert (agreement, kappa) == pytest.approx((same, (same - by_chance) / (1 - by_chance)))
+
+
+def test_a_changed_meaning_without_a_new_version_is_refused(both: World) -> None:
+    changed = a_service().label.model_copy(update={"value": "delay_min > 30"})
+    again = World(untrained(label=changed), both.home)
+    with pytest.raises(DeclarationError) as refused:
+        close(again, span(9, 9))
+    assert str(refused.value) == (
+        "service 'parcels' > label 'late10_v1': value was 'delay_min > 10' and is 'delay_min > 30', under the same "
+        "version. Give the new meaning a new version, and keep the old one beside it while you compare them."
+    )
+
+
+def test_an_attributed_label_goes_through_the_day_loop(tmp_path: Path) -> None:
+    """Payments that name the customer and not the request; a customer may have asked several times in the window."""
+    by_customer = LabelDefinition(
+        version="default_v2", source="payments", value="defaulted", window_hours=72, never_labelled="not taken",
+        attribution="last", entity="customer", request_entity="customer", needs_decision=True,
+    )  # fmt: skip
+    world = a_world(tmp_path, a_log_service(label=by_customer))
+    deliver_log(world.home.landing, span(0, 4))
+    close(world, span(0, 4))
+    labels, asked = stored(world, "labels"), stored(world, "predictions").set_index("request_id")
+    assert len(labels) > 50 and set(labels["request_id"]) <= set(asked.index)
+    watched = stored(world, "profiles").query("subject == 'default_v2'").groupby("column_name")["total"].sum()
+    assert {"label", "delay_hours", "unattributed", "several_candidates", "own_decision"} <= set(watched.index)
+    assert watched["several_candidates"] > 0 and watched["own_decision"] == 0
+
+
+def a_shop(redesigned_on: date, days: int = 60) -> pd.DataFrame:
+    """Label events of a shop: *bought* is an event of the checkout page, ``kpi`` the revenue of the visit.
+
+    From one day on the page shows its event when a basket is opened: more labels, sooner, no more revenue.
+    """
+    rng = np.random.default_rng(7)
+    parts = []
+    for day in (FIRST + timedelta(days=n) for n in range(days)):
+        is_new = day >= redesigned_on
+        paid = rng.uniform(size=400) < 0.2
+        bought = paid | (rng.uniform(size=400) < 0.25) if is_new else paid
+        minutes = rng.gamma(2, 5 if is_new else 30, 400)
+        start = pd.Timestamp(day)
+        parts.append(pd.DataFrame({
+            "day": start, "request_id": [f"{day}-{n}" for n in range(400)], "label_version": "bought_v1",
+            "value": bought.astype(float), "kpi": paid * rng.gamma(4, 10, 400),
+            "known_at": start + pd.to_timedelta(minutes, unit="m"), "predicted_at": start,
+        }))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def findings(events: pd.DataFrame) -> pd.DataFrame:
+    """What the monitor says about the label series of the last 25 days."""
+    with open_engine() as con:
+        put(con, "labels", events.drop(columns="predicted_at"))
+        put(con, "predictions", events[["request_id", "predicted_at"]].assign(served=True, decision=True))
+        put(con, "block_days", events[["day"]].drop_duplicates())
+        days = sorted(set(events["day"].dt.date))
+        profile_labels(con, labels="labels", days=days, into="profiles")
+        timing = label_timing_sql(labels="labels", predictions="predictions", needs_decision=False, has_kpi=True)
+        columns = [Profiled(name, True) for name in ("delay_hours", "per_kpi")]
+        run(con, insert_profiles_sql("profiles", f"({timing})", "label_version", columns, days))
+        series = frame(con, "select *, 'labels' as subject_, subject as version from profiles")
+    series = series.assign(subject="labels")
+    drift = find_drift(series, days=days[-25:], policy=DriftPolicy(), critical=(), blocked=())
+    return drift[drift["tier"] == "moderate"]
+
+
+def test_a_checkout_redesign_surfaces_though_our_text_is_unchanged() -> None:
+    """The drill: rate, delay and labels per revenue leave their baselines on the day of the redesign."""
+    redesign = FIRST + timedelta(days=45)
+    found = findings(a_shop(redesign))
+    on_the_day: Any = found[pd.to_datetime(found["day"]).dt.date == redesign]
+    assert set(on_the_day["column_name"]) == {"label", "delay_hours", "per_kpi"}
+    assert (pd.to_datetime(found["day"]).dt.date >= redesign).all()
+
+
+def test_a_shop_that_changes_nothing_is_left_alone() -> None:
+    assert findings(a_shop(FIRST + timedelta(days=1000))).empty
