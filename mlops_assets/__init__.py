@@ -26,12 +26,14 @@ from mlops_assets.service.kpi import KpiPolicy
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import (
+    DailyBill,
     ErrorObjective,
     FreshnessObjective,
     LabelDelayObjective,
     LatencyObjective,
     OperationsPolicy,
     QualityObjective,
+    SwitchedOff,
 )
 from mlops_assets.service.ownership import Duty, Owner, Raci
 from mlops_assets.service.prediction_log import PredictionLog
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Aggregate",
     "CalibrationMonitor",
+    "DailyBill",
     "DeclarationError",
     "DegradationRule",
     "DriftPolicy",
@@ -74,6 +77,7 @@ __all__ = [
     "RequestView",
     "Source",
     "StaticView",
+    "SwitchedOff",
     "UnknownNameError",
     "WindowView",
 ]

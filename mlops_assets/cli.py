@@ -115,7 +115,7 @@ def check(service: str | None) -> None:
     \b
     Example: mlops check flight_delays
     """
-    from mlops_assets.promises import promises, warnings
+    from mlops_assets.promises import promises, uncovered, warnings
 
     for world in worlds_of(service):
         say(world.name)
@@ -123,6 +123,8 @@ def check(service: str | None) -> None:
             say(f"  {what:<19} {words}")
         for warning in warnings(world):
             say(f"  warning: {warning}")
+        for gap in uncovered(world):
+            say(f"  gap: {gap.in_words()}")
 
 
 @cli.command()

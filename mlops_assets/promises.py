@@ -4,12 +4,16 @@ import importlib
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError
+from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps
+from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import ModelPolicy, ModelTier
+from mlops_assets.tables import BY_NAME
 
 MAX_CORE_METRICS = 3
 NOISE_WINDOW = timedelta(days=180)
@@ -76,7 +80,8 @@ def rules(world: World) -> Iterator[Line]:
     from mlops_assets.closing.hindsight import judged_days
     from mlops_assets.monitoring_loop.false_alarms import in_words, noise_of
 
-    service, last = world.service, world.closed_through()
+    service = world.service
+    last = world.closed_through() if "quality" in world.lake.tables() else None  # asking would make a ledger
     declared = [(rule, f"incident ({rule.tier})") for rule in service.quality.degradation]
     declared += [(rule, f"retraining, then silent for {service.model.cool_down_days} days")
                  for rule in service.retrain_when]  # fmt: skip
@@ -144,6 +149,60 @@ def load_factory(world: World, name: str, tier: ModelTier) -> str:
         ) from error
     features = world.service.feature_set
     return type(factory(features.names, features.categorical, tier.seed)).__name__
+
+
+def uncovered(world: World) -> list[Gap]:
+    """What of the declaration nobody watches, promised or explains; reads what lies around it, writes nothing."""
+    expected = {source.name: expected_columns(world, source) for source in world.service.sources}
+    pages = {*KINDS, *(f"tier-{tier}" for tier in TIERS)}
+    around = Around(
+        expected, newest_importance(world), needed_playbooks=pages,
+        playbooks={name for name in pages if template_path(world.service, name).is_file()},
+        switched_off=stopped(world), today=wall_clock().date(),
+    )  # fmt: skip
+    return gaps(world.service, around)
+
+
+def expected_columns(world: World, source: Source) -> set[str]:
+    """Columns that an expectation of the source's suite names."""
+    from mlops_assets.feature_loop.contracts import load_suite
+
+    path = world.contracts / f"{source.contract}.json"
+    named: set[str] = set()
+    for expectation in load_suite(path) if path.is_file() else []:
+        for name, value in expectation.kwargs.items():
+            if name.startswith("column"):
+                named |= set(value) if isinstance(value, list) else {str(value)}
+    return named
+
+
+def importance_sql() -> str:
+    """SQL of ``(feature, added loss)`` of the newest candidate."""
+    return """
+        select replace(slice, 'feature=', ''), value from evaluation
+        where metric = 'importance' and day = (select max(day) from evaluation where metric = 'importance')
+        order by version, slice
+    """
+
+
+def newest_importance(world: World) -> dict[str, float]:
+    """Feature -> loss that shuffling it adds, of the newest candidate; empty before there is one."""
+    from mlops_assets.adapters.engine import open_engine, rows
+
+    if "evaluation" not in world.lake.tables():
+        return {}
+    with open_engine() as con:
+        world.lake.view(con, "evaluation", BY_NAME["evaluation"].columns)
+        return dict(rows(con, importance_sql()))
+
+
+def stopped(world: World) -> list[str]:
+    """Schedules and sensors of the service that a person switched off in Dagster."""
+    if not (world.home.dagster / "schedules").is_dir():
+        return []
+    from mlops_assets.adapters.dagster_home import stopped_instigators
+
+    return [name for name in stopped_instigators(world.home) if name.startswith(f"{world.name}_")]
 
 
 def warnings(world: World) -> Iterator[str]:

@@ -22,6 +22,7 @@ from dagster._config import StringSource
 from dagster._core.events import ASSET_EVENTS, DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.scheduler.instigation import InstigatorStatus
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -95,6 +96,13 @@ def instance(home: Home) -> Iterator[DagsterInstance]:
     overrides = {"storage": {"custom": quick}} if base else {}
     with DagsterInstance.from_ref(InstanceRef.from_dir(str(folder), overrides=overrides)) as opened:
         yield opened
+
+
+def stopped_instigators(home: Home) -> list[str]:
+    """Names of the schedules and sensors that a person switched off, in order."""
+    with DagsterInstance.from_ref(InstanceRef.from_dir(str(home.dagster))) as opened:
+        states = opened.all_instigator_state()
+    return sorted({state.instigator_name for state in states if state.status is InstigatorStatus.STOPPED})
 
 
 class ReplayEventLog(SqliteEventLogStorage):

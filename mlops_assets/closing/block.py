@@ -34,16 +34,17 @@ from mlops_assets.closing.known import (
     inputs_fingerprints,
     source_states,
 )
-from mlops_assets.closing.world import World
+from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop import attribution
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import log_sql
+from mlops_assets.monitoring_loop.bill import USAGE_DAYS, allocate_bill
 from mlops_assets.monitoring_loop.kpi import measure_kpi
 from mlops_assets.monitoring_loop.operations import measure_operations
 from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
 from mlops_assets.service.labels import LabelDefinition
-from mlops_assets.service.operations import LabelDelayObjective
+from mlops_assets.service.operations import DailyBill, LabelDelayObjective
 from mlops_assets.service.service import MLService
 from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
@@ -159,6 +160,27 @@ def _measure_operations(world: World, block: Block) -> None:
         max_label_delay_hours=delay.limit_hours if isinstance(delay, LabelDelayObjective) else None,
         days=block.days, slices=world.service.slices, into="operations",
     )  # fmt: skip
+    if world.service.operations.bill is not None:
+        _allocate_bill(world, block, world.service.operations.bill)
+
+
+def _allocate_bill(world: World, block: Block, bill: DailyBill) -> None:
+    """Share the bills that arrived on the block's days by the predictions of the days they are about."""
+    source, first = world.service.source(bill.source), min(block.days)
+    arrivals = [k.arrival_day for k in block.known if k.source == source.name and k.listed_on in set(block.days)]
+    if arrivals:
+        last = first - timedelta(days=1)
+        world.shared.view(
+            block.con, source.name, source_columns(source), name="stored_bill", first=min(arrivals), last=max(arrivals)
+        )
+        world.lake.view(
+            block.con, "operations", BY_NAME["operations"].columns, name="operations_history",
+            first=first - timedelta(days=USAGE_DAYS), last=last,
+        )  # fmt: skip
+        allocate_bill(
+            block.con, bill, source, stored="stored_bill", listed="listed", history="operations_history", before=first,
+            operations="operations",
+        )  # fmt: skip
 
 
 def blocked_by_then(world: World, block: Block) -> set[date]:

@@ -13,6 +13,7 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import DRIFT_DAYS, Block, blocked_by_then
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
+from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
 from mlops_assets.closing.roles import open_roles
 from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
@@ -96,6 +97,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     others, changes = watch(world, block), changes_of(world, block, block.days)
     by_day = {day: rows for day, rows in drift.groupby(pd.to_datetime(drift["day"]).dt.date)} if len(drift) else {}
     quality = judge_quality(world.service, evidence_of(world, block), con=block.con)
+    quality = explained_quality(world, block, quality)
     _fill(block.con, "rules", rules_frame(quality))
     of_day = {judgement.day: judgement for judgement in quality}
     standing = standing_before(world, min(block.days))

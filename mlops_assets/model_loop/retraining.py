@@ -16,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.registry import Registry, RunRecord, StoredModel
-from mlops_assets.model_loop.evaluation import Comparison, compare, evaluation_rows
+from mlops_assets.model_loop.evaluation import METRICS, Comparison, compare, evaluation_rows
 from mlops_assets.model_loop.gate import GateVerdict, judge
+from mlops_assets.model_loop.importance import IMPORTANCE, permutation_importance
 from mlops_assets.model_loop.training import (
     fit_tier,
     make_estimator,
@@ -230,13 +231,26 @@ def _compared(
             "rival_score": prior if score_rival is None else score_rival(judged),
         }
     )
-    return compare(scored)
+    return compare(scored) + importances(model, judged, work)
+
+
+def importances(model: Any, judged: pd.DataFrame, work: _Work) -> list[Comparison]:
+    """What each feature is worth to the candidate on the judged rows: one comparison per feature, without a rival."""
+    names = work.service.feature_set.names
+    found = permutation_importance(
+        judged, names, scores=lambda rows: score(model, rows, names), loss=METRICS[work.service.model.primary_metric]
+    )
+    days, n = judged["prediction_day"].nunique(), len(judged)
+    return [
+        Comparison(IMPORTANCE, f"feature={name}", added, None, None, None, None, days, n)
+        for name, added in found.items()
+    ]
 
 
 def _judged_numbers(comparisons: list[Comparison]) -> dict[str, float]:
     """What the candidate scored on the judged days, for MLflow."""
     numbers: dict[str, float] = {}
-    for one in comparisons:
+    for one in (one for one in comparisons if one.metric != IMPORTANCE):
         named = {
             one.metric: one.value,
             f"rival_{one.metric}": one.rival_value,

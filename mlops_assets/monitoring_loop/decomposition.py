@@ -83,7 +83,7 @@ class Explanation:
             for name, part in (("covariate", self.covariate), ("concept", self.concept))
         )
         where = "".join(f"; {name} holds {share:.0%} of the change" for name, share in self.slices)
-        return f"{self.before:.4f} -> {self.after:.4f}: {meaning}; {parts}{where}"
+        return f"mean loss {self.before:.4f} -> {self.after:.4f}: {meaning}; {parts}{where}"
 
 
 def split(n_before: Floats, loss_before: Floats, n_after: Floats, loss_after: Floats) -> tuple[Floats, Floats]:

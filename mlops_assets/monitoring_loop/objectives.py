@@ -22,6 +22,8 @@ from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.service.operations import LatencyObjective, Objective, OperationsPolicy, QualityObjective
 
 COST = "cost_per_1000"
+PRICE = "coalesce(billed_per_1000, cost_per_1000)"
+"""What 1,000 predictions cost: by the bill if one came, else by what each of them says."""
 GROWTH_DAYS = 28
 """Days that a growth is read from."""
 MIN_GROWTH_DAYS = 14
@@ -183,7 +185,8 @@ def forecast(past: Sequence[Measured], today: Measured, limit: float | None) -> 
     """When a level that grows by a constant share a day crosses its limit; None: it does not grow, or is above.
 
     Least squares of the logarithm over the last ``GROWTH_DAYS`` days. The bounds are those of the slope (Student's
-    t): a slope whose lower bound is not above zero is no growth.
+    t): a slope whose lower bound is not above zero is no growth. Neither is a step, which two levels describe better
+    than a line: another version answers since then.
     """
     since = today.day - timedelta(days=GROWTH_DAYS)
     series = [(one.day, one.value) for one in [*past, today] if one.day > since]
@@ -195,6 +198,8 @@ def forecast(past: Sequence[Measured], today: Measured, limit: float | None) -> 
     spread = fsum((x - middle) ** 2 for x, _ in points)
     slope = fsum((x - middle) * (y - mean) for x, y in points) / spread
     rest = fsum((y - mean - slope * (x - middle)) ** 2 for x, y in points)
+    if rest >= rest_of_step([y for _, y in points]):
+        return None
     half = float(stdtrit(len(points) - 2, 0.975)) * sqrt(rest / (len(points) - 2) / spread)
     to_go = log(limit) - (mean - slope * middle)
     if slope - half <= 0 or to_go <= 0 or to_go / slope > FARTHEST_DAYS:
@@ -205,6 +210,20 @@ def forecast(past: Sequence[Measured], today: Measured, limit: float | None) -> 
         today.day + timedelta(days=max(1, round(to_go / (slope + half)))),
         today.day + timedelta(days=round(latest)) if latest <= FARTHEST_DAYS else None,
     )
+
+
+def rest_of_step(values: Sequence[float]) -> float:
+    """Sum of squares that the best two levels, one before and one after some day, leave unexplained.
+
+    >>> rest_of_step([1.0, 1.0, 5.0, 5.0])
+    0.0
+    """
+
+    def around_mean(part: Sequence[float]) -> float:
+        mean = fsum(part) / len(part)
+        return fsum((value - mean) ** 2 for value in part)
+
+    return min(around_mean(values[:cut]) + around_mean(values[cut:]) for cut in range(1, len(values)))
 
 
 Amounts = Mapping[str, tuple[float, float]]
@@ -276,10 +295,11 @@ def events_sql(operations: str, freshness: str, quality: str, policy: Operations
         select day, 'label_delay', matured - unlabelled, slow_labels,
                round(slow_labels / nullif(matured - unlabelled, 0), 9) {served} and matured is not null
         union all
-        select day, {literal(COST)}, 1, (cost_per_1000 > {policy.max_cost_per_1000 or 0!r})::bigint, cost_per_1000
-               {served} and n_costed > 0
+        select day, {literal(COST)}, 1, ({PRICE} > {policy.max_cost_per_1000 or 0!r})::bigint, {PRICE}
+               {served} and {PRICE} is not null
         union all
-        select day, 'freshness', count(*), count_if(state in ('stale', 'missing')), max(age_hours)
+        select day, 'freshness', count(*), count_if(state in ('stale', 'missing')),
+               max(age_hours) filter (where max_age_hours is not null)
         from {quote(freshness)} where state <> 'not_expected' and {of_days} group by day
         union all
         select day, 'quality', count(*), count_if({is_bad}), round(favg(value), 9)
@@ -304,7 +324,7 @@ def amounts_sql(operations: str, objective: str, policy: OperationsPolicy, first
         "latency": ("list_sum(latency_counts)", above_sql(limit)),
         "label_delay": ("matured - unlabelled", "slow_labels"),
         "unlabelled": ("matured", "unlabelled"),
-        COST: ("n_costed", "cost"),
+        COST: ("coalesce(billed_n, n_costed)", "coalesce(billed, cost)"),
     }[objective]
     return f"""
         select slice, coalesce(sum({events}), 0)::double, coalesce(sum({amount}), 0)::double

@@ -92,9 +92,10 @@ def operations_series_sql(operations: str, *, with_latency: bool) -> str:
         "champion_answers": ("n", "fallbacks", *nothing),
         "labels": ("matured", "unlabelled", *nothing),
         "cost": ("n", "n - n_costed", "cost", "cost_squares"),
+        "bill": ("billed_n", "0", "billed", "billed * billed / billed_n"),
         "latency_ms": ("n", "n - coalesce(list_sum(latency_counts), 0)", "sum_ms", "squares_ms"),
     }
-    counted = {"labels": "matured > 0", "cost": "n_costed > 0"}
+    counted = {"labels": "matured > 0", "cost": "n_costed > 0", "bill": "billed_n > 0"}
     if not with_latency:
         del columns["latency_ms"]
     return " union all ".join(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mlops_assets.monitoring_loop.drift import ROWS
 from mlops_assets.monitoring_loop.findings import RANK, Finding
+from mlops_assets.monitoring_loop.operations import OPERATIONS
 from mlops_assets.monitoring_loop.profiles import SCORE
 
 VERDICTS = {
@@ -104,7 +105,7 @@ def drift_findings(day: date, drift: pd.DataFrame, source_of: Mapping[str, str])
             if column == ROWS:
                 yield Finding("unknown", f"drift:{ROWS}", f"no rows on {day}")
             continue
-        own = f"drift:{column}"
+        own = f"{OPERATIONS}:{column}" if row["subject"] == OPERATIONS else f"drift:{column}"
         cause = own if column in (SCORE, ROWS) else source_of.get(column, own)
         weight = 0.0 if pd.isna(row["surprise"]) else float(row["surprise"])
         yield Finding(str(row["tier"]), cause, str(row["reason"]), weight, column)

@@ -1,5 +1,6 @@
 """What was promised about running the service: levels with error budgets, cost, and how old a model may get."""
 
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -72,6 +73,29 @@ Objective = Annotated[
 ]
 
 
+class DailyBill(Policy):
+    """A bill that comes as rows of a source: ``amount`` is an expression over a row, in the currency of the service.
+
+    The business day of a row's ``event_at`` is the day it is about; its predictions share the amount.
+    """
+
+    source: Identifier
+    amount: str
+
+
+class SwitchedOff(Policy):
+    """Something that would watch and does not: who decided it, why, and until when it is excused.
+
+    ``name`` is that of a sensor or schedule, ``calibration``, or ``critical:<feature>`` for an important feature
+    that is not declared critical on purpose.
+    """
+
+    name: str = Field(min_length=1)
+    by: str = Field(min_length=1)
+    reason: str = Field(min_length=1)
+    until: date
+
+
 class OperationsPolicy(Policy):
     """Objectives, cost, and how far the four loops may drift apart.
 
@@ -85,11 +109,13 @@ class OperationsPolicy(Policy):
     objectives: tuple[Objective, ...] = ()
     slices: dict[Identifier, str] = {}
     max_cost_per_1000: float | None = Field(default=None, gt=0)
+    bill: DailyBill | None = Field(default=None, description="Where costs come from, if not with each prediction.")
     cost_broken_days: int = Field(default=2, ge=1)
     cost_of_days: int = Field(default=3, ge=1)
     watches_latency: bool = False
     warn_days: Days = 14
     max_model_age_days: Days | None = Field(default=None, description="The retraining SLO; None: no limit.")
+    switched_off: tuple[SwitchedOff, ...] = ()
 
     @model_validator(mode="after")
     def _one_of_each(self) -> "OperationsPolicy":

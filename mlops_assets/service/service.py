@@ -1,5 +1,6 @@
 """MLService: one service, declared once; everything else follows from it."""
 
+from collections.abc import Collection
 from datetime import date
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -192,6 +193,7 @@ class MLService(Policy):
                     where=f"{where} > drift > critical_features", kind="feature", name=feature, known=features
                 )
         self._kpi_can_be_valued(where)
+        self._check_bill(where, known)
         asked = (*SPINE_COLUMNS, *self.request.columns)
         for part, slices in (("quality", self.quality.slices), ("operations", self.operations.slices)):
             for name, expression in slices.items():
@@ -209,3 +211,14 @@ class MLService(Policy):
                 f"'{kpi.name}' values decisions, and no threshold says when a score is one.",
                 "Declare model.threshold, 0 to 1.",
             )
+
+    def _check_bill(self, where: str, sources: Collection[str]) -> None:
+        """The source of the bill is declared, and its amount is one value per row."""
+        bill = self.operations.bill
+        if bill is None:
+            return
+        if bill.source not in sources:
+            raise UnknownNameError(where=f"{where} > operations > bill", kind="source", name=bill.source, known=sources)
+        check_expression(
+            bill.amount, where=f"{where} > operations > bill > amount", columns=self.source(bill.source).columns
+        )

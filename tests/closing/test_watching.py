@@ -9,7 +9,7 @@ import pytest
 from toy_stories import stored, untrained
 from toy_world import a_service, a_world, close, deliver_all, span
 
-from mlops_assets import LatencyObjective, OperationsPolicy
+from mlops_assets import DegradationRule, LatencyObjective, OperationsPolicy, QualityPolicy
 from mlops_assets.closing.world import World
 from mlops_assets.people import set_frozen
 
@@ -34,7 +34,7 @@ def test_a_broken_promise_opens_one_incident_and_reads_the_same_when_computed_ag
     days = span(0, 4)
     deliver_all(world.home.landing, days)
     close(world, days)
-    assert causes(world) == [(days[1], "objective:latency")], "the first day has no requests"
+    assert causes(world) == [(days[1], "operations:latency")], "the first day has no requests"
     levels = stored(world, "objectives").sort_values("day")
     assert levels["tier"].tolist() == ["stable", *["moderate"] * 4]
     assert levels["burn"].dropna().tolist() == [20.0] * 4
@@ -47,12 +47,16 @@ def test_a_broken_promise_opens_one_incident_and_reads_the_same_when_computed_ag
 
 
 def test_a_label_that_means_something_new_is_told_until_a_champion_has_learned_it(tmp_path: Path) -> None:
-    world = a_world(tmp_path)
+    bad = DegradationRule(metric="brier", above=0.001, broken_days=1, of_days=1, min_labels=5)
+    quality = QualityPolicy(min_labels=5, degradation=(bad,))
+    world = a_world(tmp_path, a_service(quality=quality))
     deliver_all(world.home.landing, span(0, 12))
     close(world, span(0, 11))
+    told_on = stored(world, "rules").query("metric == 'brier'").set_index("day")["reason"]
+    assert "; mean loss 0." in told_on[span(11, 11)[0]] and "concept" in told_on[span(11, 11)[0]], "it says which"
     assert [row["role"] for row in world.releases()][:2] == ["champion", "fallback"], "the story needs a champion"
     renamed = a_service().label.model_copy(update={"version": "late20_v2", "value": "delay_min > 20"})
-    changed = a_world(tmp_path, a_service(label=renamed))
+    changed = a_world(tmp_path, a_service(label=renamed, quality=quality))
     (day,) = span(12, 12)
     close(changed, [day])
 

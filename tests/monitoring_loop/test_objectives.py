@@ -74,6 +74,16 @@ def test_a_cost_that_grows_is_forecast_with_an_interval_and_told_two_weeks_befor
     assert at[25].reason.startswith("cost_per_1000: at the current growth above 2 on 2013-08-")
 
 
+@pytest.mark.parametrize("days_since", [1, 3, 7, 14, 20])
+def test_a_step_is_no_growth(days_since: int):
+    """Another version answers, a thousand times slower than a constant and far from the limit."""
+    rng = np.random.default_rng(3)
+    values = [0.0001 * float(np.exp(rng.normal(0, 0.2))) for _ in range(28 - days_since)]
+    values += [0.05 * float(np.exp(rng.normal(0, 0.2))) for _ in range(days_since)]
+    levels = judged(LATENCY, "latency", [(900, 0, value) for value in values])
+    assert levels[-1].crosses_on is None and {level.tier for level in levels} == {"stable"}
+
+
 def test_a_level_cost_has_no_date():
     rng = np.random.default_rng(2)
     levels = judged(COSTS, COST, [(1, 0, float(1.5 * np.exp(rng.normal(0, 0.1)))) for _ in range(60)])
