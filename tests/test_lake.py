@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +55,19 @@ def test_a_pinned_version_says_what_it_said_while_the_table_goes_on(tmp_path: Pa
         [(MONDAY, CHECKPOINT_COMMITS + 1)],
     ]
     assert read(lake) == [(MONDAY, CHECKPOINT_COMMITS + 2)], "looking back does not move what is newest"
+
+
+def test_a_view_holds_the_days_from_first_to_last_both_included(tmp_path: Path) -> None:
+    lake, days = Lake(tmp_path, "shop"), [date(2024, 2, 28) + timedelta(days=n) for n in range(5)]
+    for n, day in enumerate(days):
+        write(lake, day, n)
+    assert [len(lake.files("visits", None, day, day)) for day in days] == [1] * 5
+    for first, last in ((0, 2), (1, 1), (3, 4), (2, 1)):
+        with open_engine() as con:
+            lake.view(con, "visits", COLUMNS, first=days[first], last=days[last])
+            found = [n for (n,) in rows(con, "select n from visits order by n")]
+        assert found == list(range(first, last + 1))
+    assert len(lake.files("visits", None, None, days[1])) == 2 and len(lake.files("visits", None, days[3], None)) == 2
 
 
 def test_a_table_that_was_replaced_by_another_one_is_opened_anew(tmp_path: Path) -> None:

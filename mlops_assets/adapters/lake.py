@@ -6,6 +6,7 @@ day leaves no file: the ``generations`` table says that it is empty on purpose.
 
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -80,6 +81,7 @@ class Lake:
     root: Path
     schema: str
     _opened: dict[str, DeltaTable] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _listed: dict[str, tuple[int, list[str]]] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def path(self, table: str) -> Path:
         """Folder of a table."""
@@ -96,6 +98,7 @@ class Lake:
             kept.update_incremental()
             return kept
         self._opened.pop(table, None)
+        self._listed.pop(table, None)
         path = str(self.path(table))
         if DeltaTable.is_deltatable(path):
             self._opened[table] = DeltaTable(path)
@@ -129,9 +132,18 @@ class Lake:
             return []
         if version is not None and version != opened.version():
             opened = DeltaTable(str(self.path(table)), version=version)
+        dated = self._dated(table, opened)
         low, high = (first or date.min).isoformat(), (last or date.max).isoformat()
-        dated = sorted(uri.rpartition("/day=")[2] for uri in opened.file_uris())
-        return [f"{self.path(table)}/day={file}" for file in dated if low <= file.partition("/")[0] <= high]
+        found = dated[bisect_left(dated, low) : bisect_left(dated, f"{high}0")]  # "0" sorts behind every "/"
+        return [f"{self.path(table)}/day={file}" for file in found]
+
+    def _dated(self, table: str, opened: DeltaTable) -> list[str]:
+        """``<day>/<file>`` of every data file, oldest day first; listed once per version, for they are hundreds."""
+        kept = self._listed.get(table)
+        if kept is None or kept[0] != opened.version():
+            dated = sorted(uri.rpartition("/day=")[2] for uri in opened.file_uris())
+            kept = self._listed[table] = (opened.version(), dated)
+        return kept[1]
 
     def newest_day(self, table: str, *, before: date) -> date | None:
         """The newest day before a day of which a table has rows; None if there is none."""

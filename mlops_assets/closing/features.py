@@ -21,6 +21,7 @@ from mlops_assets.adapters.engine import (
     rows,
     run,
 )
+from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.binning import frozen_bins
 from mlops_assets.closing.known import (
@@ -138,10 +139,10 @@ def open_sources(
     days: list[date],
 ) -> dict[str, str]:
     """Put the effective rows of every source of a feature set into the engine; source name -> relation."""
-    register_known(con, known)
     log = world.service.prediction_log
     back = max(features.lookback, log.repeats_within if log else timedelta()) + timedelta(days=3)
     static = {view.source for view in features.views if isinstance(view, StaticView)}
+    register_known(con, [k for k in known if k.source in static or k.arrival_day >= min(days) - back])
     relations = {}
     for source in features.sources:
         first = None if source.name in static else min(days) - back
@@ -274,6 +275,7 @@ def store_step(
         table = BY_NAME[name]
         ordered = ordered_sql(name, columns_of(con, name), table.key)
         world.lake.replace_days(name, days, con.sql(ordered).to_arrow_table(), metadata)
+        fault_point(f"after-step-{name}")
     listed = [
         row for name in STEP_TABLES for row in generation_rows(world, con, name, days, inputs, ",".join(versions))
     ]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import columns_of, copy_sql, open_engine, put, quote, register_days, rows, run
+from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.landing import Delivery, deliveries, read_deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.known import newest_deliveries
@@ -60,6 +61,7 @@ def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
         found = inspect(con, source, suite, arrived="arrived", delivered=names, unreadable=unreadable)
         records = _records(world, new, found)
         _store(world, con, source, records, found, missing)
+    fault_point("after-source-tables")
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "deliveries", records)
     rejected = tuple(sorted(found.rejected))

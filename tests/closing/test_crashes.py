@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 LAST = 16
 POINTS = (
+    "after-source-tables",
+    "after-step-features",
     "before-commit",
     *(f"after-{name}" for name in LOOP_TABLES),
     "after-generations",
