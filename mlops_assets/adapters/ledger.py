@@ -280,6 +280,7 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._held: list[Lease] = []
         self._read: dict[tuple[str, str], list[Row]] = {}
         self._counted: dict[tuple[str, str], tuple[tuple[int, int], list[Row]]] = {}
         _metadata.create_all(self.engine)
@@ -354,13 +355,13 @@ class Ledger:
 
     @contextmanager
     def transaction(self, lease: Lease | None = None) -> Iterator[Connection]:
-        """One transaction; with a lease, it is refused if somebody else took the lease meanwhile."""
+        """One transaction; it is refused if a lease, given or held by this object, was taken over meanwhile."""
         with self.engine.begin() as con:
-            if lease is not None:
-                held = con.execute(_lease_sql(lease.service)).mappings().one()["number"]
-                if held != lease.number:
+            for mine in {*self._held, *([lease] if lease is not None else [])}:
+                held = con.execute(_lease_sql(mine.service)).mappings().one()["number"]
+                if held != mine.number:
                     raise LedgerError(
-                        f"service '{lease.service}': lease {lease.number} was taken over (now {held}); "
+                        f"service '{mine.service}': lease {mine.number} was taken over (now {held}); "
                         "nothing was written. Run the same command again."
                     )
             yield con
@@ -379,12 +380,14 @@ class Ledger:
             LeaseHeldError: another living process holds it; names who and since when.
         """
         lease = self._take(service, holder)
+        self._held.append(lease)
         stopped = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(lease, stopped), daemon=True)
         keeper.start()
         try:
             yield lease
         finally:
+            self._held.remove(lease)
             stopped.set()
             keeper.join()
             self._beat(lease, None)

@@ -270,7 +270,10 @@ def store_step(
     blocked: Mapping[date, str],
 ) -> None:
     """Write the step's tables, then say in ``generations`` what they were computed from."""
-    metadata = {"service": world.name, "epoch": str(world.ledger.epoch(world.name)), "step": "features"}
+    metadata = {
+        "service": world.name, "epoch": str(world.ledger.epoch(world.name)), "step": "features",
+        "days": f"{min(days)}..{max(days)}", "inputs": inputs[max(days)],
+    }  # fmt: skip
     for name in STEP_TABLES:
         table = BY_NAME[name]
         ordered = ordered_sql(name, columns_of(con, name), table.key)

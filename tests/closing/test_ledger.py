@@ -217,6 +217,17 @@ def test_a_writer_whose_lease_was_taken_over_commits_nothing(ledger: Ledger) -> 
     assert sorted(ledger.closings("parcels")) == [DAY + timedelta(days=1)]
 
 
+def test_every_commit_of_a_writer_checks_that_it_still_holds_its_lease(ledger: Ledger) -> None:
+    """Also the commits that are about actions or divergences and do not name the lease."""
+    with ledger.lease("parcels", "a run that slept"):
+        say(ledger, "closings", a_closing(DAY))
+        pretend(ledger, number=7)
+        with pytest.raises(LedgerError, match="lease 1 was taken over"):
+            say(ledger, "closings", a_closing(DAY + timedelta(days=1)))
+    assert sorted(ledger.closings("parcels")) == [DAY]
+    say(ledger, "closings", a_closing(DAY + timedelta(days=1)))  # who holds none writes people's words
+
+
 def test_of_many_who_reach_for_the_lease_at_once_one_gets_it(ledger: Ledger) -> None:
     start, done, won = threading.Barrier(4), threading.Barrier(4), []
 
