@@ -70,7 +70,8 @@ def parts_sql(as_of: date, first: date, last: date) -> str:
         from (
             select * from all_quality
             where role = {literal(SERVED)} and window_days = 1 and metric in ('positive_share', 'calibration_ratio')
-              and prediction_day between {literal(first)} and {literal(last)} and day <= {literal(as_of)}
+              and prediction_day between {literal(first)} and {literal(last)}
+              and day between {literal(first)} and {literal(as_of)}
             qualify row_number() over (partition by slice, prediction_day, metric order by day desc) = 1
         ) group by slice, prediction_day having observed is not null and ratio > 0 order by slice, prediction_day
     """
