@@ -172,6 +172,12 @@ EVENTS: dict[str, sa.Table] = {
             recorded_at=sa.DateTime,
         ),
         _table(
+            "consumed_inputs",
+            ("service", "epoch", "input_id"),
+            **_EVENT,
+            input_id=sa.String,
+        ),
+        _table(
             "declarations",
             ("service", "feature_version"),
             service=sa.String,

@@ -52,7 +52,9 @@ def commit_block(
     world.lake.replace_days("generations", kept, arrow(listed_generations, BY_NAME["generations"].columns), metadata)
     fault_point("after-generations")
     versions = world.lake.versions()
+    consumed = _consumed(world, kept, epoch)
     with world.ledger.transaction(lease) as transaction:
+        world.ledger.append(transaction, "consumed_inputs", consumed)
         for judgement in judged:
             world.ledger.append(transaction, "decisions", judgement.decisions)
             world.ledger.append(transaction, "incidents", judgement.incidents)
@@ -103,6 +105,15 @@ def known_outcomes_sql(days: Sequence[date]) -> str:
         (select request_id, model_version from predictions where day <= prediction_day)
         using (request_id, model_version)
     """
+
+
+def _consumed(world: World, kept: Sequence[date], epoch: int) -> list[Row]:
+    """What people said that counts from these days on: this closing is the one that took it into account."""
+    said = [row for row in world.ledger.rows("inputs", world.name) if row["effective_day"] in set(kept)]
+    return [
+        {"service": world.name, "epoch": epoch, "day": row["effective_day"], "input_id": row["input_id"]}
+        for row in said
+    ]  # fmt: skip
 
 
 def _listed(world: World, block: Block, kept: Sequence[date], epoch: int) -> list[Row]:

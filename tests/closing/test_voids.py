@@ -8,6 +8,7 @@ from toy_stories import untrained
 from toy_world import a_world, close, deliver, deliver_all, span
 
 from mlops_assets.closing.voids import void_inputs
+from mlops_assets.closing.world import World
 from mlops_assets.day_loop import open_epoch, recover
 from mlops_assets.people import Closing, close_incident, set_frozen
 from mlops_assets.status import status_lines, status_of
@@ -15,6 +16,13 @@ from mlops_assets.status import status_lines, status_of
 pytestmark = pytest.mark.slow
 
 DAYS = span(0, 20)
+
+
+def consumed(world: World) -> set[tuple[int, date, str]]:
+    """Which closing took which words into account, of those that count."""
+    kinds = {row["input_id"]: row["kind"] for row in world.ledger.rows("inputs", world.name)}
+    rows = world.ledger.effective("consumed_inputs", world.name)
+    return {(row["epoch"], row["day"], kinds[row["input_id"]]) for row in rows}
 
 
 def day(number: int) -> date:
@@ -31,6 +39,7 @@ def test_a_word_about_what_a_redo_no_longer_knows_is_listed_as_void(tmp_path: Pa
     set_frozen(world, True, by="Mia", reason="stocktaking", is_dry_run=False)
     close(world, span(5, 6))
     assert void_inputs(world) == [] and recover(world) == []
+    assert consumed(world) == {(1, day(5), "close"), (1, day(5), "freeze")}
 
     deliver(world.home.landing, "scans", day(3))
     open_epoch(world, day(3), by="Mia")
@@ -42,6 +51,7 @@ def test_a_word_about_what_a_redo_no_longer_knows_is_listed_as_void(tmp_path: Pa
     assert [{k: v for k, v in row.items() if k != "input_id"} for row in status["void_inputs"]] == [told]
     assert f"    close by Mia, effective {day(5)}: {why}" in list(status_lines(status))
     assert recover(world) == [f"void: 'close' by Mia, effective {day(5)}: {why}"]
+    assert consumed(world) == {(2, day(5), "close"), (2, day(5), "freeze")}, "each epoch takes every word once"
     assert status["frozen_since"] == str(day(5)), "what names nothing that is gone goes on counting"
 
 
