@@ -6,10 +6,13 @@ import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pytest
 
-from mlops_assets.adapters.engine import open_engine, rows
+from mlops_assets.adapters.engine import open_engine, open_own_engine, rows, run
 from mlops_assets.adapters.lake import CHECKPOINT_COMMITS, Lake
+from mlops_assets.adapters.people_sql import sandbox_sql
 from mlops_assets.tables import Column
 
 COLUMNS = (Column("day", "DATE", ""), Column("n", "BIGINT", ""))
@@ -68,6 +71,18 @@ def test_a_view_holds_the_days_from_first_to_last_both_included(tmp_path: Path) 
             found = [n for (n,) in rows(con, "select n from visits order by n")]
         assert found == list(range(first, last + 1))
     assert len(lake.files("visits", None, None, days[1])) == 2 and len(lake.files("visits", None, days[3], None)) == 2
+
+
+def test_a_person_s_question_shuts_off_its_own_engine_and_no_other(tmp_path: Path) -> None:
+    """What a person may not do, the run that goes on in the same process still may."""
+    lake = Lake(tmp_path, "shop")
+    write(lake, MONDAY, 1)
+    with open_own_engine() as con:
+        for statement in sandbox_sql(str(tmp_path / "elsewhere")):
+            run(con, statement)
+        with pytest.raises(duckdb.PermissionException):
+            rows(con, f"select * from read_parquet('{lake.files('visits', None, None, None)[0]}')")
+    assert read(lake) == [(MONDAY, 1)]
 
 
 def test_a_table_that_was_replaced_by_another_one_is_opened_anew(tmp_path: Path) -> None:

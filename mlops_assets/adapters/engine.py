@@ -92,6 +92,17 @@ def open_engine() -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
+@contextmanager
+def open_own_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An instance for one purpose: settings that shut it off hold for a whole instance, so would hold for every run."""
+    own = _Instance()
+    try:
+        yield own.root
+    finally:
+        own.root.close()
+        own.folder.cleanup()
+
+
 def rows(con: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """All rows of a query; finishes the result, so that the connection is free again."""
     result: list[tuple[Any, ...]] = con.execute(sql, list(parameters)).fetchall()

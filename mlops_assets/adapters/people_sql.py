@@ -18,7 +18,7 @@ import duckdb
 import sqlalchemy as sa
 
 from mlops_assets.adapters.calendar import Calendar, days_between
-from mlops_assets.adapters.engine import literal, open_engine, quote, run
+from mlops_assets.adapters.engine import literal, open_own_engine, quote, run
 from mlops_assets.adapters.home import Home
 from mlops_assets.adapters.lake import Lake, is_older, read_sql
 from mlops_assets.adapters.ledger import EVENTS, Ledger, Row
@@ -134,7 +134,7 @@ def open_views(
     With a query, only the tables that it names are opened; the others are there without rows.
     """
     ledger = Ledger(home.ledger_url)
-    with open_engine() as con:
+    with open_own_engine() as con:
         closed = {service.name: ledger.closings(service.name) for service in services}
         run(con, create_schema_sql(SHARED))
         for source in {source.name: source for one in services for source in one.sources}.values():

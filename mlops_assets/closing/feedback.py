@@ -40,7 +40,7 @@ def register_block(
 ) -> None:
     """Put ``days``, ``known``, ``block_days`` and ``listed`` into the engine, and an empty table of label events."""
     register_days(con, world.calendar, min(days), max(days))
-    register_known(con, known)
+    register_known(con, [generation for generation in known if generation.listed_on in set(days)])
     put(con, "block_days", pd.DataFrame({"day": pd.to_datetime(pd.Series(days))}))
     run(con, copy_sql("listed", listed_sql()))
     for name in ("labels", "conflicts"):
