@@ -14,6 +14,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError
 from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
+from mlops_assets.service.drifting import AlarmBudget, DriftRule, KnownEvent
 from mlops_assets.service.features import (
     Aggregate,
     LatestView,
@@ -46,17 +47,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Aggregate",
+    "AlarmBudget",
     "CalibrationMonitor",
     "DailyBill",
     "DeclarationError",
     "DegradationRule",
     "DriftPolicy",
+    "DriftRule",
     "Duty",
     "ErrorObjective",
     "Expected",
     "FreshnessObjective",
     "GatePolicy",
     "IncidentPolicy",
+    "KnownEvent",
     "KpiPolicy",
     "LabelDefinition",
     "LabelDelayObjective",

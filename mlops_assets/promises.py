@@ -9,6 +9,7 @@ from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps
+from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.sources import Expected, Source
@@ -53,9 +54,12 @@ def promises(world: World) -> Iterator[Line]:
     yield "quality", f"{', '.join(quality.core_metrics)} over {quality.windows_days} days; slices: {slices}"
     yield (
         "drift",
-        f"moderate from z {drift.moderate_z:g}, severe from z {drift.severe_z:g} on "
+        f"at most {drift.alarm_budget.tier2_a_quarter:g} false alarms a quarter, severe on "
         f"{len(drift.critical_features)} critical features, baseline {drift.baseline_days} days",
     )
+    events = known_events(drift)
+    late = [event.id for event in events if not event.is_known_before]
+    yield "known events", f"{len(events)}" + (f"; in hindsight: {', '.join(late)}" if late else "")
 
 
 def _log(log: PredictionLog) -> Iterator[Line]:

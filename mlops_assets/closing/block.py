@@ -51,8 +51,6 @@ from mlops_assets.tables import BY_NAME
 
 HISTORY_DAYS = 40
 """Prediction days of history that the windows of quality can look back on, at least."""
-DRIFT_DAYS = 200
-"""Days of profiles that the drift monitor looks back on."""
 PRIOR = "prior"
 
 

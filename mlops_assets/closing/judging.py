@@ -10,9 +10,10 @@ import pandas as pd
 
 from mlops_assets.adapters.engine import literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.block import DRIFT_DAYS, Block, blocked_by_then
+from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
+from mlops_assets.closing.drifting import drift_of, source_of
 from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
 from mlops_assets.closing.roles import open_roles
@@ -21,14 +22,13 @@ from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind
 from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
-from mlops_assets.monitoring_loop.drift import find_drift, series_from_profiles
+from mlops_assets.monitoring_loop.drift import history_days, series_from_profiles
 from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
 from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.incidents import Event, with_upstream_causes
 from mlops_assets.monitoring_loop.operations import operations_series
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality, rules_frame
 from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
-from mlops_assets.service.features import RequestView, View
 from mlops_assets.tables import BY_NAME
 
 
@@ -53,7 +53,7 @@ def all_quality_sql(before: date) -> str:
 def series(world: World, block: Block) -> pd.DataFrame:
     """The profiles as series, closed days before the block and the block's own."""
     before = min(block.days)
-    first, last = before - timedelta(days=DRIFT_DAYS), before - timedelta(days=1)
+    first, last = before - timedelta(days=history_days(world.service.drift)), before - timedelta(days=1)
     views = {"profiles": "closed_profiles", "operations": "closed_operations"}
     for name, view in views.items():
         world.lake.view(block.con, name, BY_NAME[name].columns, name=view, first=first, last=last)
@@ -85,10 +85,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     Leaves temp tables ``drift``, ``rules`` and ``verdicts`` in the engine.
     """
     profiled = series(world, block)
-    drift = find_drift(
-        profiled, days=block.days, policy=world.service.drift,
-        critical=world.service.drift.critical_features, blocked=set(block.blocked),
-    )  # fmt: skip
+    drift = drift_of(world, block, profiled)
     strange = unusual_rows(block)
     if strange:
         found = pd.DataFrame(strange, columns=drift.columns).astype(drift.dtypes.to_dict())
@@ -170,11 +167,6 @@ def _judge(world: World, block: Block, judged: _Day, standing: Standing, events:
         standing.count_quiet_day(day)
     told = [event_row(world, judged.epoch, event) for event in events]
     return DayJudgement(day, _verdict_row(verdict, rows), rows, opened, told)
-
-
-def source_of(views: Sequence[View]) -> dict[str, str]:
-    """Feature -> the source its view reads: where to look first when it moves."""
-    return {name: view.source for view in views if not isinstance(view, RequestView) for name in view.features}
 
 
 def _verdict_row(verdict: Verdict, decisions: Sequence[Row]) -> Row:

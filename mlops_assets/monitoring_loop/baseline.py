@@ -27,6 +27,7 @@ WEEK = 7
 VOLUME_WEEKS = 8
 MIN_SAME_WEEKDAYS = 3
 MAD_TO_STD = 1.4826
+ORDINARY_SHARE = 0.1
 CUSUM_ALLOWANCE = 0.75
 """Slack of the slow-drift sum, in standard deviations; with a limit of 5, one false alarm in 3,500 days."""
 
@@ -36,23 +37,22 @@ def window_days(policy: DriftPolicy) -> int:
     return WEEK * max(ceil(2 * policy.baseline_days / WEEK), VOLUME_WEEKS)
 
 
-def history_days(policy: DriftPolicy) -> int:
-    """Days before the first judged day that can matter to it."""
-    return policy.residual_days + window_days(policy)
-
-
 @dataclass(frozen=True)
 class Forecast:
     """Predictions of the days after the first ``window_days`` of the grid.
 
     ``known`` counts baseline days; ``expected`` and ``errors`` (value minus expected) are not-a-number until
     there are enough; ``inner`` holds the deviations of the baseline days themselves, newest first.
+    ``is_ordinary``: a tenth of the baseline days were as far out or farther, on the same side, and weekdays differ
+    less than days of one weekday. A day without rain after a wet week is no surprise, however small the errors on
+    that side were.
     """
 
     known: Ints
     expected: Floats
     errors: Floats
     inner: Floats
+    is_ordinary: Bools
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,13 @@ def spread_out(weekdays: Floats, weeks: int) -> Floats:
     return np.tile(weekdays, (1, 1, weeks))
 
 
-def forecast_level(values: Floats, versions: Floats, policy: DriftPolicy) -> Forecast:
-    """Median of the baseline, plus a shrunken weekday term, plus half the median error of the last week."""
-    baseline = baseline_days(values, versions, policy)
-    known = (~np.isnan(baseline)).sum(axis=-1)
+def forecast_level(values: Floats, versions: Floats, policy: DriftPolicy, *, known: Floats) -> Forecast:
+    """Median of the baseline, plus a shrunken weekday term, plus half the median error of the last week.
+
+    ``known`` holds those of the values that may stand in a baseline.
+    """
+    baseline = baseline_days(known, versions, policy)
+    count_known = (~np.isnan(baseline)).sum(axis=-1)
     middle = median(baseline)
     deviations = baseline - middle[..., None]
     weekly = by_weekday(deviations)
@@ -121,18 +124,26 @@ def forecast_level(values: Floats, versions: Floats, policy: DriftPolicy) -> For
     inner = deviations - spread_out(weekday, weekly.shape[-1])
     newest = np.where(np.cumsum(~np.isnan(inner), axis=-1) <= WEEK, inner, np.nan)
     expected = middle + weekday[..., -1] + 0.5 * median(newest)
-    expected[known < policy.min_days] = np.nan
-    return Forecast(known, expected, values[..., window_days(policy) :] - expected, inner)
+    expected[count_known < policy.min_days] = np.nan
+    today = values[..., window_days(policy) :]
+    errors = today - expected
+    with np.errstate(invalid="ignore"):
+        beyond = np.where(errors[..., None] < 0, baseline <= today[..., None], baseline >= today[..., None])
+        is_common = beyond.sum(axis=-1) >= np.maximum(ORDINARY_SHARE * count_known, 1)
+        rest = np.where(np.isnan(inner), 0.0, inner)
+        std = np.sqrt((rest * rest).sum(axis=-1) / np.maximum(count_known, 1))
+        is_ordinary = is_common & (np.abs(weekday).max(axis=-1) < np.maximum(std, np.abs(errors) / 2))
+    return Forecast(count_known, expected, errors, inner, is_ordinary)
 
 
-def forecast_volume(values: Floats, policy: DriftPolicy) -> Forecast:
+def forecast_volume(values: Floats, policy: DriftPolicy, *, known: Floats) -> Forecast:
     """Median of the same weekday over eight weeks; errors are relative: -0.1 is 10 % below.
 
     A robust scale on weekday differences alone fired 33 times a year on flights; the relative size gate that
     goes with these errors is what made it quiet.
     """
     length = window_days(policy)
-    past = trailing(values, length)
+    past = trailing(known, length)
     past[..., WEEK * VOLUME_WEEKS :] = np.nan
     weekly = by_weekday(past)
     usual = median(weekly)
@@ -141,10 +152,11 @@ def forecast_volume(values: Floats, policy: DriftPolicy) -> Forecast:
         inner = np.where(
             spread_out(usual, weekly.shape[-1]) > 0, past / spread_out(usual, weekly.shape[-1]) - 1, np.nan
         )
-        known = np.minimum((~np.isnan(past)).sum(axis=-1), policy.baseline_days)
-        enough = (count[..., -1] >= MIN_SAME_WEEKDAYS) & (known >= policy.min_days) & (usual[..., -1] > 0)
+        days = np.minimum((~np.isnan(past)).sum(axis=-1), policy.baseline_days)
+        enough = (count[..., -1] >= MIN_SAME_WEEKDAYS) & (days >= policy.min_days) & (usual[..., -1] > 0)
         expected = np.where(enough, usual[..., -1], np.nan)
-        return Forecast(known, expected, values[..., length:] / expected - 1, inner)
+        errors = values[..., length:] / expected - 1
+        return Forecast(days, expected, errors, inner, np.zeros(errors.shape, dtype=bool))
 
 
 def pooled_std(counts: Floats, means: Floats, variances: Floats, versions: Floats, policy: DriftPolicy) -> Floats:

@@ -98,12 +98,13 @@ def drift_findings(day: date, drift: pd.DataFrame, source_of: Mapping[str, str])
     """Rows of ``drift`` that are not stable; on a day without any rows, that is the one cause of them all."""
     is_today = pd.to_datetime(drift["day"]) == pd.Timestamp(day)
     rows: list[dict[Hashable, Any]] = drift[is_today & (drift["tier"] != "stable")].to_dict("records")
-    is_empty = any(row["column_name"] == ROWS and row["tier"] == "unknown" for row in rows)
+    is_empty = any(row["column_name"] == ROWS and pd.isna(row["value"]) for row in rows)
     for row in rows:
         column = str(row["column_name"])
+        if is_empty and column == ROWS:
+            yield Finding(str(row["tier"]), f"drift:{ROWS}", f"{row['reason']} on {day}")
+            continue
         if is_empty and row["tier"] == "unknown":
-            if column == ROWS:
-                yield Finding("unknown", f"drift:{ROWS}", f"no rows on {day}")
             continue
         own = f"{OPERATIONS}:{column}" if row["subject"] == OPERATIONS else f"drift:{column}"
         cause = own if column in (SCORE, ROWS) else source_of.get(column, own)

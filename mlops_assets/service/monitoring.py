@@ -5,27 +5,39 @@ from typing import Literal
 from pydantic import Field
 
 from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
+from mlops_assets.service.drifting import AlarmBudget, DriftRule
 from mlops_assets.service.kpi import KpiPolicy
-from mlops_assets.service.policy import Identifier, Policy
+from mlops_assets.service.policy import Identifier, Policy, Share
 
 
 class DriftPolicy(Policy):
     """Thresholds of the drift monitor; the defaults are measured ones (docs/monitoring-loop.md).
 
     A shift counts when its surprise ``z`` and its size both pass: tier 2 from ``moderate_z``, tier 3 from
-    ``severe_z`` and three times the size gate on a critical feature or the score.
+    ``severe_z`` and three times the size gate on a critical feature or the score. Both follow from the number of
+    series and the alarm budget unless they are declared.
     """
 
     critical_features: tuple[str, ...] = ()
+    known_events: str | None = Field(default=None, description="YAML file of known events.")
+    rules: tuple[DriftRule, ...] = ()
+    alarm_budget: AlarmBudget = AlarmBudget()
     baseline_days: int = Field(default=30, ge=12)
     min_days: int = Field(default=12, ge=5)
     residual_days: int = Field(default=75, ge=30)
-    moderate_z: float = Field(default=3.5, gt=0)
-    severe_z: float = Field(default=6.0, gt=0)
+    moderate_z: float | None = Field(default=None, gt=0)
+    severe_z: float | None = Field(default=None, gt=0)
     learning_z: float = Field(default=5.0, gt=0, description="moderate_z while fewer than baseline_days are known.")
     min_mean_shift_stds: float = Field(default=0.15, gt=0)
+    min_spread_shift_log: float = Field(default=0.15, gt=0)
     min_null_shift_share: float = Field(default=0.01, gt=0)
+    min_distance: float = Field(default=0.10, gt=0)
     min_volume_shift_share: float = Field(default=0.10, gt=0)
+    max_constant_day_share: Share = 0.05
+    training_mean_shift_stds: float = Field(
+        default=1.0, gt=0, description="From here on the last week is recorded as far from the training window."
+    )
+    training_distance: float = Field(default=0.4, gt=0, description="The same for its distribution.")
 
 
 class QualityPolicy(Policy):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_assets.monitoring_loop.drift import find_drift, history_days
+from mlops_assets.monitoring_loop.drift import Answers, Limits, find_drift, history_days
+from mlops_assets.monitoring_loop.grid import NO_ANSWERS
+from mlops_assets.service.drifting import DriftRule
 from mlops_assets.service.monitoring import DriftPolicy
 
 POLICY = DriftPolicy()
@@ -58,13 +61,16 @@ def judged(
     *,
     critical: Sequence[str] = (),
     blocked: Sequence[int] = (),
+    policy: DriftPolicy = POLICY,
+    answers: Answers = NO_ANSWERS,
 ) -> pd.DataFrame:
     return find_drift(
         series,
         days=[day(number) for number in days],
-        policy=POLICY,
+        policy=policy,
         critical=critical,
         blocked=[day(number) for number in blocked],
+        answers=answers,
     )
 
 
@@ -82,7 +88,7 @@ def test_a_year_of_noise_raises_hardly_an_alarm():
     )
     alarms = found[found["tier"] != "stable"]
 
-    assert len(found) == 40 * 300 * 2 + 300
+    assert len(found) == 40 * 300 * 3 + 300, "mean, spread and null share of each, and the volume"
     assert len(alarms) <= 12, "one false alarm per 1,000 days of a series would be 12"
     assert not (alarms["tier"] == "severe").any()
 
@@ -195,12 +201,20 @@ def test_a_blocked_day_is_unknown_and_no_part_of_any_baseline():
     pd.testing.assert_frame_equal(with_fault, without)
 
 
-def test_a_day_without_rows_is_unknown_once_there_was_a_baseline():
+def test_a_day_without_rows_is_severe_and_its_columns_are_unknown():
     series = a_series("delay", noise(200))
     series = series[series["day"] != day(190)]
     found = judged(series, [190])
-    assert set(found["tier"]) == {"unknown"}
+    assert tier(found, "volume", 190) == "severe"
+    assert set(found[found["statistic"] != "volume"]["tier"]) == {"unknown"}
     assert all("no rows" in reason for reason in found["reason"])
+
+
+def test_a_declared_non_business_day_may_be_empty():
+    series = a_series("delay", noise(200))
+    series = series[series["day"] != day(190)]
+    found = find_drift(series, days=[day(190)], policy=POLICY, critical=(), blocked=(), closed=[day(190)])
+    assert tier(found, "volume", 190) == "expected"
 
 
 def test_a_column_that_its_owner_took_back_is_not_missed():
@@ -225,8 +239,14 @@ def test_a_block_of_days_equals_its_days_one_by_one():
         a_series(
             f"f{number}",
             noise(length, seed=number),
-            rows=rng.integers(700, 1000, length),
+            rows=rng.integers(300, 1000, length),
             null_share=rng.uniform(0, 0.05, length),
+        ).assign(
+            bins="b1",
+            counts=list(rng.multinomial(800, [0.1, 0.2, 0.3, 0.4], length)),
+            is_constant=rng.random(length) < 0.02,
+            out_of_range=rng.integers(0, 9, length),
+            new_category=0,
         )
         for number in range(6)
     )
@@ -241,6 +261,117 @@ def test_a_block_of_days_equals_its_days_one_by_one():
 
     assert not block.empty
     pd.testing.assert_frame_equal(block, pd.concat(single, ignore_index=True), check_exact=True)
+
+
+def binned(column: str, shares: np.ndarray, *, rows: int = 900, seed: int = 0, **changes: Any) -> pd.DataFrame:
+    """Profiles with histograms: a row of ``shares`` per day, each day a fresh sample of rows."""
+    rng = np.random.default_rng(seed)
+    series = a_series(column, np.full(len(shares), 5.0), rows=rows)
+    counts = [rng.multinomial(rows, share / share.sum()) for share in shares]
+    return series.assign(bins="b1", counts=counts, is_constant=False, out_of_range=0, new_category=0).assign(**changes)
+
+
+def test_two_humps_where_one_was_are_seen_although_the_mean_stays():
+    """Half of the values move up, half of them down."""
+    shares = np.tile([1.0, 4.0, 10.0, 4.0, 1.0], (200, 1))
+    shares[190] = [6.0, 4.0, 0.5, 4.0, 6.0]
+    found = judged(binned("delay", shares), [189, 190], critical=["delay"])
+    assert tier(found, "distance", 189) == "stable"
+    assert tier(found, "distance", 190) == "severe"
+    assert tier(found, "mean", 190) == "stable"
+
+
+@pytest.mark.parametrize("rows", [24, 200, 5_000])
+def test_the_number_of_rows_alone_makes_no_distance(rows):
+    """Nothing changes; 24 rows in five bins lie far from any distribution, and that is no news."""
+    shares = np.tile([1.0, 4.0, 10.0, 4.0, 1.0], (HISTORY + 60, 1))
+    found = judged(binned("delay", shares, rows=rows), range(HISTORY, HISTORY + 60))
+    distances = found[found["statistic"] == "distance"]
+    assert set(distances["tier"]) == {"stable"}
+    assert distances["value"].median() < 0.06
+
+
+def test_few_rows_a_day_are_judged_over_seven_days():
+    """A change that 40 rows cannot show in a day shows in a week of them."""
+    shares = np.tile([1.0, 1.0, 1.0, 1.0], (HISTORY + 30, 1))
+    shares[HISTORY + 10 :] = [1.9, 0.7, 0.7, 0.7]
+    found = judged(binned("delay", shares, rows=40), range(HISTORY + 10, HISTORY + 30))
+    seen = found[found["tier"] == "moderate"]
+    assert "distance_7d" in set(seen["statistic"])
+    assert judged(binned("delay", shares, rows=900), [HISTORY + 5]).query("statistic == 'distance_7d'").empty
+
+
+def test_a_column_that_gets_stuck_is_severe_and_a_rain_gauge_is_not():
+    shares = np.tile([1.0, 1.0], (200, 1))
+    stuck = np.arange(200) == 190
+    assert tier(judged(binned("delay", shares, is_constant=stuck), [190], critical=["delay"]), "constant", 190) == (
+        "severe"
+    )
+    gauge = (np.arange(200) % 3 > 0) | stuck
+    assert tier(judged(binned("rain", shares, is_constant=gauge), [190], critical=["rain"]), "constant", 190) == (
+        "stable"
+    )
+
+
+@pytest.mark.parametrize("statistic", ["out_of_range", "new_category"])
+def test_a_renamed_category_and_an_absurd_value_are_integrity_faults(statistic):
+    shares, counts = np.tile([1.0, 1.0], (200, 1)), np.zeros(200)
+    counts[190] = 120
+    found = judged(binned("carrier", shares, **{statistic: counts}), [189, 190], critical=["carrier"])
+    assert (tier(found, statistic, 189), tier(found, statistic, 190)) == ("stable", "severe")
+
+
+def test_a_spread_that_collapses_is_seen_although_the_mean_stays():
+    series = a_series("delay", noise(200))
+    means, n = series["total"] / series["n"], series["n"]
+    narrow = series["day"] == day(190)
+    series.loc[narrow, "squares"] = (n * (means**2 + 0.2**2))[narrow]
+    found = judged(series, [189, 190])
+    assert (tier(found, "spread", 189), tier(found, "spread", 190)) == ("stable", "moderate")
+
+
+def test_a_day_without_rain_is_no_surprise():
+    """Dry days are common; after a wet week zero is far below what was expected, and still ordinary."""
+    rng = np.random.default_rng(5)
+    rain = np.where(rng.random(HISTORY + 20) < 0.5, 0.0, rng.exponential(0.3, HISTORY + 20))
+    rain[HISTORY + 3 : HISTORY + 10] = 0.5
+    rain[HISTORY + 10] = 0.0
+    found = judged(a_series("rain", rain, std=0.1), [HISTORY + 10])
+    assert tier(found, "mean", HISTORY + 10) == "stable"
+
+
+def test_bad_data_leaves_the_baseline_when_a_person_says_so_and_a_new_normal_starts_afresh():
+    means = noise(260)
+    means[200:230] += 1.0
+    series = a_series("delay", means)
+    bad = Answers(bad_days={"delay": {day(number) for number in range(200, 230)}})
+    assert tier(judged(series, [228]), "mean", 228) == "stable", "nobody said a word: the new level is accepted"
+    assert tier(judged(series, [228], answers=bad), "mean", 228) == "moderate"
+    since = Answers(normal_since={"all": day(200)})
+    [row] = judged(series, [205], answers=since).query("statistic == 'mean'").to_dict("records")
+    assert row["reason"] == "learning"
+
+
+def test_more_series_need_more_surprise():
+    """The alarm budget is for all series together."""
+    few, many = Limits.of(POLICY, 10), Limits.of(POLICY, 1_000)
+    assert few.moderate_z < many.moderate_z < many.severe_z
+    assert few.cusum < many.cusum
+    declared = Limits.of(DriftPolicy(moderate_z=4.0, severe_z=8.0), 1_000)
+    assert (declared.moderate_z, declared.severe_z) == (4.0, 8.0)
+
+
+def test_a_plain_rule_says_what_it_would_have_done_and_does_nothing():
+    shares = np.tile([1.0, 4.0, 10.0, 4.0, 1.0], (200, 1))
+    shares[190] = [6.0, 4.0, 0.5, 4.0, 6.0]
+    rules = tuple(DriftRule(measure=name, threshold=limit) for name, limit in (("psi", 0.2), ("js", 0.1)))
+    acting = DriftRule(measure="psi", threshold=0.2, tier="moderate")
+    series = binned("delay", shares)
+    found = judged(series, [189, 190], policy=DriftPolicy(rules=rules))
+    ruled = found[found["statistic"].str.startswith("rule_")]
+    assert set(ruled["tier"]) == {"stable"}
+    assert [reason.split(":")[0] for reason in ruled["reason"]] == ["as expected"] * 2 + ["would fire"] * 2
+    assert tier(judged(series, [190], policy=DriftPolicy(rules=(acting,))), "rule_psi", 190) == "moderate"
 
 
 def test_no_days_and_no_history_are_ordinary():

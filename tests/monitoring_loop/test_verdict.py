@@ -28,7 +28,7 @@ def findings(*rows: tuple[str, str, float]) -> pd.DataFrame:
                 column,
                 "mean",
                 "trailing",
-                1.0,
+                float("nan") if tier == "unknown" or column == "rows" else 1.0,
                 0.0,
                 1.0,
                 z,
@@ -110,6 +110,7 @@ def test_a_blocked_day_is_unknown_and_one_incident_whatever_drift_says():
 def test_a_day_without_rows_is_one_incident_and_not_one_per_column():
     verdict = a_verdict(("a", "unknown", 0.0), ("b", "unknown", 0.0), ("rows", "unknown", 0.0))
     assert decided(verdict) == [(Kind.OPEN_INCIDENT, "drift:rows")]
+    assert a_verdict(("a", "unknown", 0.0), ("rows", "expected", 0.0)).verdict == "note", "a declared holiday"
 
 
 def test_columns_of_one_source_share_its_incident():

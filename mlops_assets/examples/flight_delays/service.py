@@ -5,6 +5,7 @@ files). Business days are New York's.
 """
 
 from datetime import date
+from pathlib import Path
 
 from mlops_assets import (
     Aggregate,
@@ -277,7 +278,10 @@ flight_delays = MLService(
         ),
     ),
     # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.
-    drift=DriftPolicy(critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h")),
+    drift=DriftPolicy(
+        critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h"),
+        known_events=str(Path(__file__).with_name("known_events.yaml")),
+    ),
     operations=OperationsPolicy(
         slices={
             "dest": "dest"

@@ -1,0 +1,505 @@
+"""How quiet is the drift monitor when nothing is wrong, and what does it see when something is? Seeded, one table each.
+
+Reads the stored features and scores of a replayed home, profiles them again (one pass), and judges every day with the
+service's own policy and known events:
+
+1. quiet replay: alarms, alarmed days and incidents per quarter of 91 days, April-August and September-December apart,
+   beside the rules everybody knows on the same profiles, and every incident with what the raw rows say about it;
+2. faults from ``monitor_faults.py`` injected at random dates; a hit counts only on a day that is quiet without the
+   fault; share of episodes detected with Wilson's 95 % interval, share seen on the first day, mean delay in days;
+3. the smallest shift of a mean that would be seen on 80 % of days, per feature.
+
+    python benchmarks/monitor.py                        # a home replayed to December, see MLOPS_HOME
+    python benchmarks/monitor.py --dates 2 --seed 7
+    python benchmarks/monitor.py --evidently /path/to/an/environment/bin/python
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from math import sqrt
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import yaml
+from monitor_faults import CATALOGUE, Fault
+
+from mlops_assets.adapters.engine import frame, open_engine, quote, run
+from mlops_assets.adapters.home import Home
+from mlops_assets.closing.drifting import source_of
+from mlops_assets.closing.world import World
+from mlops_assets.monitoring_loop.bins import LEARNING_DAYS, Bins, learn_bins
+from mlops_assets.monitoring_loop.distances import Reference, plain_distance
+from mlops_assets.monitoring_loop.drift import Limits, find_drift, series_from_profiles, size_gates
+from mlops_assets.monitoring_loop.events import explain, known_events
+from mlops_assets.monitoring_loop.grid import FEATURES, Grid
+from mlops_assets.monitoring_loop.plain_rules import measures
+from mlops_assets.monitoring_loop.profiles import FrozenBins, profile_features, profile_scores
+from mlops_assets.services import find_service
+from mlops_assets.tables import BY_NAME
+
+PERIODS = {
+    "April-August": (date(2013, 4, 1), date(2013, 8, 31)),
+    "September-December": (date(2013, 9, 1), date(2013, 12, 21)),
+}
+QUIET_DAYS = 3
+QUARTER = 91
+METHOD = "this monitor"
+RULES = {
+    "KS p < .05": ("ks", 0.05), "PSI > .2": ("psi", 0.2), "JS > .1": ("js", 0.1),
+    "W1 / sd > .1": ("wasserstein", 0.1), "mean > 3 sd of days": ("mean_days", 3.0),
+    "mean > 3 sd of values": ("mean_values", 3.0),
+}  # fmt: skip
+NANNY = "NannyML style"
+EVIDENCE = ("storm", "thunderstorm", "atc", "feed", "holiday", "holiday_travel")
+"""Kinds of public events that inputs of every flight can show; an accident at one airport is none."""
+Alarms = dict[str, set[tuple[date, str]]]
+"""Method -> (day, column) on which it asks a person to look."""
+
+
+@dataclass
+class Year:
+    """A replayed year in the engine, its profiles as series, and what is needed to profile broken rows the same way."""
+
+    con: duckdb.DuckDBPyConnection
+    world: World
+    version: str
+    numeric: list[str]
+    categorical: list[str]
+    bins: dict[str, Bins]
+    series: pd.DataFrame
+    days: list[date] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, con: duckdb.DuckDBPyConnection, world: World) -> "Year":
+        """Profile everything once; bins from the first days, as the service itself learns them."""
+        features = world.service.feature_set
+        for name in ("features", "predictions"):
+            world.lake.view(con, name, BY_NAME[name].columns, name=f"stored_{name}", is_open=name == "features")
+        run(con, copied_sql("features"))
+        run(con, copied_sql("predictions"))
+        there = set(frame(con, described_sql("features"))["column_name"])
+        categorical = [name for name in features.names if name in features.categorical and name in there]
+        numeric = [name for name in features.names if name not in features.categorical and name in there]
+        version = frame(con, usual_version_sql())["feature_version"][0]
+        days = [day.date() for day in frame(con, days_sql())["day"]]
+        run(con, learning_sql(days[LEARNING_DAYS]))
+        bins = learn_bins(con, "learning", numeric=numeric, categorical=categorical)
+        run(con, BY_NAME["profiles"].create_sql())
+        frozen = FrozenBins(bins, dict.fromkeys(bins, days[LEARNING_DAYS]))
+        profile_features(
+            con, features="features", feature_version=version, numeric=numeric, categorical=categorical, days=days,
+            into="profiles", frozen=frozen,
+        )  # fmt: skip
+        profile_scores(con, predictions="predictions", days=days, into="profiles")
+        run(con, roles_sql(version))
+        series = series_from_profiles(con, profiles="profiles", roles="roles")
+        return cls(con, world, version, numeric, categorical, bins, series, days)
+
+    def judge(self, series: pd.DataFrame, days: Sequence[date], count: int | None = None) -> pd.DataFrame:
+        """Findings with known events, as the service has them."""
+        policy = self.world.service.drift
+        found = find_drift(
+            series, days=days, policy=policy, critical=policy.critical_features, blocked=(), series_count=count
+        )
+        return explain(found, known_events(policy), size_gates(policy), earlier=found.iloc[:0])
+
+    def rows(self, days: Sequence[date]) -> pd.DataFrame:
+        """Feature rows of some days."""
+        return frame(self.con, rows_sql(min(days), max(days)))
+
+    def profiled(self, rows: pd.DataFrame, days: Sequence[date], columns: Sequence[str]) -> pd.DataFrame:
+        """Series rows of some columns over broken rows."""
+        self.con.register("broken", rows)
+        run(self.con, BY_NAME["profiles"].create_sql("broken_profiles"))
+        profile_features(
+            self.con, features="broken", feature_version=self.version, days=days, into="broken_profiles",
+            numeric=[name for name in columns if name in self.numeric],
+            categorical=[name for name in columns if name in self.categorical], frozen=FrozenBins(self.bins, {}),
+        )  # fmt: skip
+        self.con.unregister("broken")
+        return series_from_profiles(self.con, profiles="broken_profiles", roles="roles")
+
+
+def copied_sql(name: str) -> str:
+    """SQL that keeps a stored table in the engine."""
+    kept = "filled_on is null" if name == "features" else "true"
+    return f"create or replace temp table {quote(name)} as select * from {quote('stored_' + name)} where {kept}"
+
+
+def described_sql(name: str) -> str:
+    """SQL of the columns of a table."""
+    return f"select column_name from (describe {quote(name)})"
+
+
+def usual_version_sql() -> str:
+    """SQL of the feature version with most rows."""
+    return "select feature_version from features group by 1 order by count(*) desc, 1 limit 1"
+
+
+def days_sql() -> str:
+    """SQL of the days with features."""
+    return "select distinct day from features order by day"
+
+
+def learning_sql(before: date) -> str:
+    """SQL of the rows that bins are learned from."""
+    return f"create or replace temp table learning as select * from features where day < DATE '{before}'"
+
+
+def rows_sql(first: date, last: date) -> str:
+    """SQL of feature rows in a fixed order."""
+    return f"select * from features where day between DATE '{first}' and DATE '{last}' order by request_id"
+
+
+def roles_sql(version: str) -> str:
+    """SQL of whose features and whose score stand for a day: one feature version, and what was served."""
+    return f"""
+        create or replace temp view roles as
+        select prediction_day as day, '{version}' as feature_version,
+               nullif(arg_max(model_version, (predicted_at, request_id)), 'prior') as model_version
+        from predictions where served group by 1
+    """
+
+
+def alarms_of(found: pd.DataFrame) -> set[tuple[date, str]]:
+    """Where the monitor asks somebody to look."""
+    asked = found[found["tier"].isin(["moderate", "severe", "unknown"])]
+    return set(zip(pd.to_datetime(asked["day"]).dt.date, asked["column_name"], strict=True))
+
+
+def rule_alarms(year: Year, series: pd.DataFrame, days: Sequence[date], first_month: pd.DataFrame) -> Alarms:
+    """Where the plain rules would ask somebody to look, on the same profiles; features only."""
+    series = series[series["subject"] == FEATURES]
+    grid = Grid.of(series, min(days), max(days), year.world.service.drift, ())
+    measured = measures(series, grid, {measure for measure, _ in RULES.values()})
+    found: Alarms = {}
+    for name, (measure, limit) in RULES.items():
+        with np.errstate(invalid="ignore"):
+            fires = measured[measure] < limit if measure == "ks" else measured[measure] > limit
+        found[name] = {
+            (day, column)
+            for position, (_, column) in enumerate(grid.keys)
+            for day in days
+            if fires[position, grid.position(day)]
+        }
+    found[NANNY] = set(nanny_alarms(grid, days, first_month))
+    return found
+
+
+def nanny_alarms(grid: Grid, days: Sequence[date], first_month: pd.DataFrame) -> Iterator[tuple[date, str]]:
+    """A fixed reference, the first 30 days with bins; alarm three standard deviations above its own daily distances."""
+    for position, (_, column) in enumerate(grid.keys):
+        known = first_month[first_month["column_name"] == column]
+        if known.empty:
+            continue
+        width = grid.counts.shape[-1]
+        chunks = np.array([np.pad(np.asarray(c, dtype=float), (0, width - len(c))) for c in known["counts"]])
+        whole = chunks.sum(axis=0)
+        own = js(chunks, whole)
+        limit = np.nanmean(own) + 3 * np.nanstd(own)
+        today = js(grid.counts[position, [grid.position(day) for day in days]], whole)
+        yield from ((day, column) for day, value in zip(days, today, strict=True) if value > limit)
+
+
+def js(counts: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon distances of rows of counts from one histogram."""
+    every, enough = np.full((1, len(counts)), float(whole.sum())), np.full((1, len(counts)), 30.0)
+    beside = Reference(np.broadcast_to(whole, (1, *counts.shape)).astype(float), every, every, enough)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return plain_distance(counts[None].astype(float), beside)[0]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Alarms of one cause without three quiet days in between."""
+
+    cause: str
+    days: tuple[date, ...]
+    columns: tuple[str, ...]
+
+
+def incidents(alarms: set[tuple[date, str]], source: dict[str, str]) -> list[Incident]:
+    """Group alarms by source: one that comes within three days of the last belongs to it."""
+    found: list[Incident] = []
+    by_cause: dict[str, list[tuple[date, str]]] = {}
+    for day, column in sorted(alarms):
+        by_cause.setdefault(source.get(column, column), []).append((day, column))
+    for cause, listed in sorted(by_cause.items()):
+        run_of: list[tuple[date, str]] = []
+        for day, column in listed:
+            if run_of and (day - run_of[-1][0]).days > QUIET_DAYS:
+                found.append(_incident(cause, run_of))
+                run_of = []
+            run_of.append((day, column))
+        found.append(_incident(cause, run_of))
+    return sorted(found, key=lambda one: one.days)
+
+
+def _incident(cause: str, listed: list[tuple[date, str]]) -> Incident:
+    return Incident(cause, tuple(sorted({d for d, _ in listed})), tuple(sorted({c for _, c in listed})))
+
+
+def quiet_table(name: str, span: tuple[date, date], alarms: Alarms, source: dict[str, str]) -> None:
+    """Print alarms, alarmed days and incidents per quarter of every method."""
+    first, last = span
+    quarters = ((last - first).days + 1) / QUARTER
+    print(f"\n{name}, {first} to {last}: per quarter of {QUARTER} days")
+    print(f"{'method':<24}{'alarms':>9}{'alarmed days':>14}{'incidents':>11}{'95 % of incidents':>20}")
+    for method, found in alarms.items():
+        here = {(day, column) for day, column in found if first <= day <= last}
+        days, count = len({day for day, _ in here}), len(incidents(here, source))
+        low, high = poisson(count)
+        interval = f"{low / quarters:.1f} .. {high / quarters:.1f}"
+        print(
+            f"{method:<24}{len(here) / quarters:>9.1f}{days / quarters:>14.1f}{count / quarters:>11.1f}{interval:>20}"
+        )
+
+
+def poisson(count: int) -> tuple[float, float]:
+    """Exact 95 % interval of a Poisson mean (F. Garwood, Biometrika 28, 1936)."""
+    from scipy.stats import chi2
+
+    return (float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0), float(chi2.ppf(0.975, 2 * count + 2)) / 2
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (E. B. Wilson, JASA 22, 1927)."""
+    if not n:
+        return 0.0, 1.0
+    z, share = 1.96, hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def facts(year: Year, found: pd.DataFrame, source: dict[str, str]) -> None:
+    """Print every incident of this monitor with what else is known about its days."""
+    told = yaml.safe_load((Path(__file__).parent / "data" / "flights_events.yaml").read_text())["events"]
+    real = 0
+    listed = incidents(alarms_of(found), source)
+    print("\nincidents of this monitor, and the evidence (a finding of missing values is a fact of the stored rows)")
+    for one in listed:
+        rows = found[found["column_name"].isin(one.columns) & found["tier"].isin(["moderate", "severe", "unknown"])]
+        rows = rows[pd.to_datetime(rows["day"]).dt.date.isin(one.days)]
+        near = [event for event in told if event["start"] - timedelta(days=1) <= one.days[-1]
+                and one.days[0] <= event["end"] and event["kind"] in EVIDENCE]  # fmt: skip
+        missing = rows[(rows["statistic"] == "null_share") & (rows["value"] > rows["expected"])]
+        is_real = bool(near) or len(missing) > 0
+        real += is_real
+        why = "; ".join(f"{event['id']}: {event.get('evidence', event['reason'])}" for event in near[:1])
+        why = why or ("; ".join(missing["reason"][:1]))
+        print(f"  {one.days[0]} {one.cause:<12} {'fact' if is_real else 'none'}  {rows['reason'].iloc[0][:88]}")
+        print(f"{'':>26}{why[:110] or 'nothing known'}")
+    low, high = wilson(real, len(listed))
+    print(f"precision: {real} of {len(listed)}, {real / max(len(listed), 1):.0%} ({low:.0%} .. {high:.0%})")
+
+
+@dataclass
+class Score:
+    """How often one kind of fault was seen."""
+
+    episodes: int = 0
+    hits: int = 0
+    first_day: int = 0
+    delays: int = 0
+
+    def add(self, delay: int | None) -> None:
+        """Count one episode; the delay is in days, none if it was not seen."""
+        self.episodes += 1
+        if delay is not None:
+            self.hits, self.delays, self.first_day = self.hits + 1, self.delays + delay, self.first_day + (delay == 0)
+
+    @property
+    def words(self) -> str:
+        """Share, interval, share on the first day, mean delay."""
+        low, high = wilson(self.hits, self.episodes)
+        delay = f"{self.delays / self.hits:.1f}" if self.hits else "-"
+        share, first = self.hits / max(self.episodes, 1), self.first_day / max(self.episodes, 1)
+        return f"{share:>6.2f}  {low:.2f} .. {high:.2f}{first:>7.2f}{delay:>7}"
+
+
+def first_hit(before: set[tuple[date, str]], after: set[tuple[date, str]], days: Sequence[date]) -> int | None:
+    """Days until the first alarm on a day that is quiet without the fault."""
+    loud = {day for day, _ in before}
+    for number, day in enumerate(days):
+        if day not in loud and any(alarmed == day for alarmed, _ in after):
+            return number
+    return None
+
+
+def episodes(fault: Fault, span: tuple[date, date], dates: int, rng: np.random.Generator) -> Iterator[tuple[str, date]]:
+    """Random first days per column; kinds of one column get as many episodes as the others have together."""
+    times = dates * (12 // len(fault.columns) if len(fault.columns) < 12 else 1)
+    length = (span[1] - span[0]).days - fault.days
+    for column in fault.columns:
+        for back in rng.integers(0, length, times):
+            yield column, span[0] + timedelta(days=int(back))
+
+
+def inject(
+    year: Year, fault: Fault, column: str, start: date, quiet: Alarms, month: pd.DataFrame, count: int,
+    rng: np.random.Generator,
+) -> dict[str, int | None]:  # fmt: skip
+    """Delay until each method sees one fault; none if it does not."""
+    days = [start + timedelta(days=number) for number in range(fault.days)]
+    every = year.numeric + year.categorical
+    columns = every if fault.is_of_table else [column]
+    std = month_std(year.series, column, start)
+    broken = fault.breaks(year.rows(days), column, std, rng)
+    changed = year.profiled(broken, days, columns)
+    own = year.series[year.series["column_name"].isin(columns) & (year.series["subject"] == FEATURES)]
+    kept = own[~pd.to_datetime(own["day"]).dt.date.isin(days)]
+    series = pd.concat([kept, changed[changed["subject"] == FEATURES]], ignore_index=True)
+    after = {METHOD: alarms_of(year.judge(series, days, count))}
+    after |= rule_alarms(year, series, days, month)
+    watched = set(columns) | {"rows"}
+    return {
+        name: first_hit(
+            {(d, c) for d, c in quiet[name] if c in watched}, {(d, c) for d, c in found if c in watched}, days
+        )
+        for name, found in after.items()
+    }
+
+
+def month_std(series: pd.DataFrame, column: str, start: date) -> float:
+    """Standard deviation of a column's values over the 30 days before."""
+    day = pd.to_datetime(series["day"]).dt.date
+    month = series[(series["column_name"] == column) & (day < start) & (day >= start - timedelta(days=30))]
+    n = (month["n"] - month["nulls"]).sum()
+    if not len(month) or not n or month["total"].isna().all():
+        return 0.0
+    return sqrt(max(month["squares"].sum() / n - (month["total"].sum() / n) ** 2, 0.0))
+
+
+def detection_table(
+    year: Year, name: str, quiet: Alarms, month: pd.DataFrame, count: int, dates: int, seed: int
+) -> None:
+    """Inject the whole catalogue into one period and print what was seen."""
+    rng = np.random.default_rng(seed)
+    scores: dict[tuple[str, str], Score] = {}
+    for fault in CATALOGUE:
+        usable = [column for column in fault.columns if column == "rows" or column in year.bins]
+        for column, start in episodes(fault, PERIODS[name], dates, rng):
+            if column in usable:
+                seen = inject(year, fault, column, start, quiet, month, count, rng)
+                for method, delay in seen.items():
+                    scores.setdefault((fault.name, method), Score()).add(delay)
+    print(f"\n{name}, seed {seed}: share of episodes seen within 7 days (ramp: 14)")
+    print(
+        f"{'fault':<24}{'episodes':>9}{'seen':>7}  {'95 %':<12}{'day 0':>7}{'delay':>7}   others: " + ", ".join(RULES)
+    )
+    for fault in CATALOGUE:
+        own = scores.get((fault.name, METHOD), Score())
+        rest = [scores.get((fault.name, other), Score()) for other in (*RULES, NANNY)]
+        others = " ".join(f"{other.hits / max(other.episodes, 1):.2f}" for other in rest)
+        print(f"{fault.name:<24}{own.episodes:>9} {own.words}   {others}")
+    groups = {
+        "the seven of the study": [fault.name for fault in CATALOGUE if fault.is_measured],
+        "integrity, 5 points up": [fault.name for fault in CATALOGUE if fault.points >= 5],
+        "all": [fault.name for fault in CATALOGUE],
+    }
+    for label, some in groups.items():
+        own = pooled(scores, some, METHOD)
+        rest = [pooled(scores, some, other) for other in (*RULES, NANNY)]
+        others = " ".join(f"{other.hits / max(other.episodes, 1):.2f}" for other in rest)
+        print(f"{label:<24}{own.episodes:>9} {own.words}   {others}")
+
+
+def pooled(scores: dict[tuple[str, str], Score], faults: Sequence[str], method: str) -> Score:
+    """Several kinds together."""
+    total = Score()
+    for name in faults:
+        one = scores.get((name, method), Score())
+        total = Score(*(a + b for a, b in zip(vars(total).values(), vars(one).values(), strict=True)))
+    return total
+
+
+def smallest_table(year: Year, found: pd.DataFrame, count: int) -> None:
+    """Print the shift of a mean, in standard deviations of its values, that would be seen on 80 % of days."""
+    limit = Limits.of(year.world.service.drift, count).moderate_z
+    gate = year.world.service.drift.min_mean_shift_stds
+    means = found[(found["statistic"] == "mean") & (found["size"] > 0) & found["surprise"].notna()]
+    std = (means["value"] - means["expected"]).abs() / means["size"]
+    needed = limit * means["scale"] / std.where(std > 0)
+    both = pd.concat([needed - means["size"], needed + means["size"]]).clip(lower=gate)
+    smallest = both.groupby(pd.concat([means["column_name"]] * 2)).quantile(0.8).sort_values()
+    print("\nsmallest shift of the mean seen on 80 % of days, up or down (sd of the values)")
+    listed = [f"{column} {value:.2f}".ljust(40) for column, value in smallest.items()]
+    for first in range(0, len(listed), 3):
+        print("  " + "".join(listed[first : first + 3]))
+
+
+def first_month(year: Year) -> pd.DataFrame:
+    """Histograms of the first 30 days that have any."""
+    binned = year.series[year.series["counts"].notna() & (year.series["subject"] == FEATURES)]
+    day = pd.to_datetime(binned["day"]).dt.date
+    return binned[day < year.days[LEARNING_DAYS] + timedelta(days=30)]
+
+
+def evidently_table(year: Year, python: str, dates: int, seed: int) -> None:
+    """Ask Evidently, in its own environment, about ordinary Wednesdays: which columns drifted?"""
+    rng = np.random.default_rng(seed)
+    days = sorted(rng.choice([d for d in year.days if d.isoweekday() == 3 and d >= PERIODS["April-August"][0]
+                              and d <= PERIODS["April-August"][1]], dates * 3, replace=False))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        asked = []
+        for day in days:
+            rows = year.rows([day - timedelta(days=30), day])[["day", *year.numeric]]
+            today = pd.to_datetime(rows["day"]).dt.date == day
+            for part, some in (("reference", rows[~today]), ("current", rows[today])):
+                some.drop(columns="day").to_csv(Path(folder) / f"{day}-{part}.csv", index=False)
+            asked.append(str(day))
+        script = Path(__file__).with_name("monitor_evidently.py")
+        told = subprocess.run([python, str(script), folder, *asked], capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise SystemExit(f"Evidently failed: {told.stderr[-800:]}")
+    answer = json.loads(told.stdout.splitlines()[-1])
+    print(
+        f"\nEvidently {answer['version']}, default drift per column, {len(days)} Wednesdays against the 30 days before"
+    )
+    print(f"  columns said to have drifted, of {len(year.numeric)}: {answer['drifted']}")
+
+
+def main() -> None:
+    """Read, judge, inject, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--service", default="flight_delays")
+    parser.add_argument("--dates", type=int, default=2, help="episodes per column and kind (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quiet-only", action="store_true", help="no injected faults")
+    parser.add_argument("--evidently", metavar="PYTHON", help="a Python that has evidently installed")
+    asked = parser.parse_args()
+    world = World(find_service(asked.service), Home.from_environment())
+    source = source_of(world.service.views)
+    with open_engine() as con:
+        year = Year.read(con, world)
+        judged = [day for day in year.days if day >= min(first for first, _ in PERIODS.values())]
+        found = year.judge(year.series, judged)
+        month = first_month(year)
+        quiet = {METHOD: alarms_of(found)} | rule_alarms(year, year.series, judged, month)
+        count = round(len(found[found["surprise"].notna()]) / len(judged))
+        print(f"{len(year.days)} days, {len(year.numeric) + len(year.categorical)} features, {count} series a day")
+        print("tiers: " + ", ".join(f"{name} {n}" for name, n in sorted(Counter(found["tier"]).items())))
+        for name, span in PERIODS.items():
+            quiet_table(name, span, quiet, source)
+        facts(year, found, source)
+        smallest_table(year, found, count)
+        if asked.evidently:
+            evidently_table(year, asked.evidently, asked.dates, asked.seed)
+        if not asked.quiet_only:
+            for name in PERIODS:
+                detection_table(year, name, quiet, month, count, asked.dates, asked.seed)
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Third step, judging drift: the block's profiles with what people said, what was planned and what was learned."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import date, timedelta
+
+import pandas as pd
+
+from mlops_assets.adapters.engine import frame, literal
+from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.block import Block
+from mlops_assets.closing.learned import trainings_of
+from mlops_assets.closing.standing import inputs
+from mlops_assets.closing.world import World
+from mlops_assets.monitoring_loop.drift import Answers, drift_frame, find_drift, size_gates
+from mlops_assets.monitoring_loop.events import closed_days, days_of_earlier, explain, known_events
+from mlops_assets.service.drifting import KnownEvent
+from mlops_assets.service.features import RequestView, View
+from mlops_assets.tables import BY_NAME
+
+
+def drift_of(world: World, block: Block, series: pd.DataFrame) -> pd.DataFrame:
+    """Rows of table ``drift`` of the block's days; ``series`` are the profiles behind them."""
+    policy, events = world.service.drift, known_events(world.service.drift)
+    trainings = trainings_of(world, block)
+    parts = [
+        find_drift(
+            series, days=days, policy=policy, critical=policy.critical_features, blocked=set(block.blocked),
+            answers=answers, closed=closed_days(events, days), trainings=trainings,
+        )
+        for days, answers in days_with_the_same_answers(world, block.days)
+    ]  # fmt: skip
+    drift = pd.concat(parts, ignore_index=True) if parts else drift_frame([])
+    return explain(drift, events, size_gates(policy), earlier=_earlier_drift(world, block, events))
+
+
+def days_with_the_same_answers(world: World, days: Sequence[date]) -> Iterator[tuple[list[date], Answers]]:
+    """The days in runs between which nobody closed an incident, each with what had been said by then."""
+    said = [row for row in inputs(world) if row["kind"] == "close" and row["details"]]
+    causes = (
+        {row["incident_id"]: row["cause"] for row in world.ledger.effective("incidents", world.name)} if said else {}
+    )
+    cuts = sorted({row["effective_day"] for row in said} & set(days)) if said else []
+    bounds = [min(days), *(cut for cut in cuts if cut > min(days)), max(days) + timedelta(days=1)]
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        known = [row for row in said if row["effective_day"] <= start]
+        run = [day for day in days if start <= day < end]
+        if run:
+            yield run, answers_of(known, causes, source_of(world.service.views))
+
+
+def answers_of(said: Sequence[Row], causes: Mapping[str, str], source_of_column: Mapping[str, str]) -> Answers:
+    """What closings mean for the columns that their incidents were about."""
+    bad_days: dict[str, set[date]] = {}
+    normal_since: dict[str, date] = {}
+    for row in said:
+        details, cause = row["details"], causes.get(row["subject"], "")
+        columns = [name for name, source in source_of_column.items() if source == cause]
+        for column in columns or [cause.removeprefix("drift:")]:
+            if details.get("as") == "bad_data":
+                first, last = date.fromisoformat(details["from"]), date.fromisoformat(details["until"])
+                listed = {first + timedelta(days=number) for number in range((last - first).days + 1)}
+                bad_days.setdefault(column, set()).update(listed)
+            elif details.get("as") == "new_normal":
+                since = date.fromisoformat(details["from"])
+                normal_since[column] = max(since, normal_since.get(column, since))
+    return Answers(bad_days, normal_since)
+
+
+def source_of(views: Sequence[View]) -> dict[str, str]:
+    """Feature -> the source its view reads: where to look first when it moves."""
+    return {name: view.source for view in views if not isinstance(view, RequestView) for name in view.features}
+
+
+def earlier_drift_sql(days: Collection[date]) -> str:
+    """SQL of what was found on earlier occurrences of an event."""
+    return f"select * from earlier_drift where day in ({', '.join(literal(day) for day in sorted(days))})"
+
+
+def _earlier_drift(world: World, block: Block, events: Sequence[KnownEvent]) -> pd.DataFrame:
+    table, before = BY_NAME["drift"], min(block.days)
+    days = {day for day in days_of_earlier(events, block.days) if day < before}
+    if not days:
+        return drift_frame([])
+    world.lake.view(block.con, table.name, table.columns, name="earlier_drift", first=min(days), last=max(days))
+    return frame(block.con, earlier_drift_sql(days))

@@ -1,0 +1,175 @@
+"""Judge: which shifts a known event explains: in its days, its columns, its direction, and up to its size.
+
+An event counts as known only if it was declared before it began; declared later it is an explanation in hindsight,
+which names who gives it and changes no tier. Integrity is never explained: during a sale orders may jump, but ids may
+not vanish.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+
+from mlops_assets.errors import DeclarationError
+from mlops_assets.monitoring_loop.profiles import ALL
+from mlops_assets.service.drifting import KnownEvent
+from mlops_assets.service.monitoring import DriftPolicy
+
+ENVELOPE = 1.5
+"""An event may be so many times as large as the largest of its kind before it."""
+SEVERE_TIMES_GATE = 3
+SHIFTS = ("mean", "spread", "distance", "distance_7d", "volume")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without anchors, aliases and repeated keys: a file that people review must say each thing once."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[Any] = set()
+        for key_node, _value in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def known_events(policy: DriftPolicy) -> tuple[KnownEvent, ...]:
+    """The declared events, oldest first; none if no file is declared.
+
+    Raises:
+        DeclarationError: the file is missing or says something impossible; the message names file, event and field.
+    """
+    if policy.known_events is None:
+        return ()
+    path = Path(policy.known_events)
+    if not path.is_file():
+        raise DeclarationError(f"drift > known_events > {path}", "there is no such file.", "Write it, or name another.")
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _load(path: Path, _changed: int) -> tuple[KnownEvent, ...]:
+    where = f"drift > known_events > {path.name}"
+    try:
+        given = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise DeclarationError(f"{where}{line}", f"{problem}.", "Write each field once, as plain YAML.") from error
+    if not isinstance(given, dict) or set(given) != {"events"} or not isinstance(given["events"], list):
+        raise DeclarationError(where, "is no mapping with the one field 'events', a list.", "Start with 'events:'.")
+    events = [_event(where, number, fields) for number, fields in enumerate(given["events"], start=1)]
+    ids = [event.id for event in events]
+    if repeated := {name for name in ids if ids.count(name) > 1}:
+        raise DeclarationError(where, f"{sorted(repeated)} stand there twice.", "Give every event its own id.")
+    return tuple(sorted(events, key=lambda event: (event.start, event.id)))
+
+
+def _event(where: str, number: int, fields: Any) -> KnownEvent:
+    name = fields.get("id", f"number {number}") if isinstance(fields, dict) else f"number {number}"
+    try:
+        return KnownEvent.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "event"
+        raise DeclarationError(f"{where} > {name} > {field}", f"{first['msg']}.", "Correct the field.") from error
+
+
+def closed_days(events: Collection[KnownEvent], days: Collection[date]) -> set[date]:
+    """Declared non-business days."""
+    return {day for day in days for event in events if event.no_rows and event.is_known_before and event.covers(day)}
+
+
+def days_of_earlier(events: Collection[KnownEvent], days: Collection[date]) -> set[date]:
+    """Days of earlier events of the kinds that cover some of ``days``: what the envelopes are learned from."""
+    kinds = {event.kind for event in events for day in days if event.covers(day)}
+    spans = [(event.start, event.end) for event in events if event.kind in kinds]
+    return {
+        date.fromordinal(number)
+        for start, end in spans
+        for number in range(start.toordinal(), min(end, max(days)).toordinal() + 1)
+    }
+
+
+def explain(
+    drift: pd.DataFrame, events: Sequence[KnownEvent], gates: Mapping[str, float], *, earlier: pd.DataFrame
+) -> pd.DataFrame:
+    """The rows of ``drift`` with column ``event`` and, where one explains a shift, tier ``expected``.
+
+    Args:
+        drift: findings of some days, with ``value``, ``expected`` and ``size``.
+        events: every declared event.
+        gates: size gate per statistic.
+        earlier: rows of ``drift`` about days before; sizes of earlier occurrences are looked up in it and in ``drift``.
+    """
+    days = pd.to_datetime(drift["day"]).dt.date
+    covering = {day: [event for event in events if event.covers(day)] for day in set(days)}
+    if not any(covering.values()):
+        return drift
+    history = pd.concat([earlier[list(HISTORY)], drift[list(HISTORY)]]) if len(earlier) else drift[list(HISTORY)]
+    history = history.assign(day=pd.to_datetime(history["day"]).dt.date)
+    found = drift.copy()
+    asked = drift["statistic"].isin(SHIFTS) & drift["tier"].isin(["moderate", "severe"])
+    for index in drift.index[asked]:
+        row = drift.loc[index]
+        for event in covering[days[index]]:
+            if not _is_in_scope(event, row):
+                continue
+            largest = _envelope(event, row, events, gates, history)
+            tier, name, said = _explained(event, row, largest)
+            found.loc[index, ["tier", "event", "reason"]] = [tier, name, f"{row['reason']}; {said}"]
+            if tier == "expected":
+                break
+    return found
+
+
+HISTORY = ("day", "column_name", "statistic", "size")
+
+
+def _is_in_scope(event: KnownEvent, row: "pd.Series[Any]") -> bool:
+    is_named = ALL in event.features or row["column_name"] in event.features
+    is_up = row["value"] >= row["expected"]
+    has_side = not str(row["statistic"]).startswith("distance")
+    is_turned = event.direction == "any" or not has_side or (event.direction == "up") == is_up
+    return is_named and is_turned and (ALL in event.slices or row["slice"] in event.slices)
+
+
+def _envelope(
+    event: KnownEvent,
+    row: "pd.Series[Any]",
+    events: Sequence[KnownEvent],
+    gates: Mapping[str, float],
+    history: pd.DataFrame,
+) -> float:
+    """The largest size that an event explains: declared, or three times the gate, or 1.5 times its like before."""
+    statistic = str(row["statistic"])
+    declared = event.max_size.get(statistic, SEVERE_TIMES_GATE * gates[statistic])  # type: ignore[call-overload]
+    before = [other for other in events if other.kind == event.kind and other.end < event.start]
+    same = history[(history["column_name"] == row["column_name"]) & (history["statistic"] == statistic)]
+    seen = [size for day, size in zip(same["day"], same["size"], strict=True) if any(o.start <= day <= o.end for o in before)]  # fmt: skip # noqa: E501
+    largest = max([size for size in seen if not pd.isna(size)], default=0.0)
+    return float(max(declared, ENVELOPE * largest))
+
+
+def _explained(event: KnownEvent, row: "pd.Series[Any]", largest: float) -> tuple[str, str, str]:
+    """Tier, event and words of a shift in the scope of an event."""
+    if not event.is_known_before:
+        said = f"explained in hindsight by {event.declared_by} on {event.declared_on}: {event.reason}"
+        return str(row["tier"]), f"{event.id} (in hindsight)", said
+    if row["size"] > largest:
+        said = f"{event.id} explains up to {largest:.2g}, and this is {row['size']:.2g}"
+        return str(row["tier"]), event.id, said
+    return "expected", event.id, f"expected: {event.reason}"
