@@ -12,6 +12,7 @@ from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps
 from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
 from mlops_assets.service.prediction_log import PredictionLog
+from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import ModelPolicy, ModelTier
 from mlops_assets.tables import BY_NAME
@@ -52,6 +53,15 @@ def promises(world: World) -> Iterator[Line]:
     quality, drift = service.quality, service.drift
     slices = ", ".join(quality.slices) or "none"
     yield "quality", f"{', '.join(quality.core_metrics)} over {quality.windows_days} days; slices: {slices}"
+    if quality.kpi:
+        yield "kpi", f"{quality.kpi.name}, {quality.kpi.unit}: {quality.kpi.value}"
+    if quality.calibration:
+        watched = quality.calibration
+        yield (
+            "calibration",
+            f"moderate from z {watched.moderate_z:g} and observed / predicted outside of {watched.min_ratio:g} to "
+            f"{watched.max_ratio:g}, over {watched.windows_days} mature days",
+        )
     yield (
         "drift",
         f"at most {drift.alarm_budget.tier2_a_quarter:g} false alarms a quarter, severe on "
@@ -219,8 +229,19 @@ def warnings(world: World) -> Iterator[str]:
         )
     if not service.drift.critical_features:
         yield "no critical features: drift can freeze retraining only on the score"
+    yield from _unmeasured_rules(service)
     if not service.is_monitor_only and service.model.cadence == "never":
         yield "cadence 'never': the model ages until a person retrains it"
     for source in service.sources:
         if not deliveries(world.home.landing, source.name, date.max):
             yield f"source {source.name}: no file in {world.home.landing / source.name}"
+
+
+def _unmeasured_rules(service: MLService) -> Iterator[str]:
+    """Rules about a metric that nobody measures: they would be learning for ever."""
+    from mlops_assets.monitoring_loop.quality import METRICS
+
+    measured = {*METRICS, *([service.quality.kpi.name] if service.quality.kpi else [])}
+    for rule in (*service.quality.degradation, *service.retrain_when):
+        if rule.metric not in measured:
+            yield f"rule '{rule.sentence}': '{rule.metric}' is not measured; measured: {', '.join(sorted(measured))}"

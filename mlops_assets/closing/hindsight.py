@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.engine import copy_sql, open_engine, register_days, run
+from mlops_assets.adapters.engine import copy_sql, literal, open_engine, register_days, run
 from mlops_assets.closing.world import World
 from mlops_assets.monitoring_loop.evidence import reach_days, read_evidence
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality
@@ -13,11 +13,13 @@ from mlops_assets.tables import BY_NAME
 BLOCK_DAYS = 28
 
 
-def stored_quality_sql() -> str:
+def stored_quality_sql(label_version: str) -> str:
     """SQL of the rows that rules read: quality (whole days, and slices of single days), and the KPI as a metric."""
-    return """
-        select * from quality where slice = 'all' or window_days = 1
-        union all by name select * exclude (total, alarms, kpi), kpi as metric from kpi
+    return f"""
+        select * from (
+            select * from quality where slice = 'all' or window_days = 1
+            union all by name select * exclude (total, alarms, kpi), kpi as metric from kpi
+        ) where label_version = {literal(label_version)}
     """
 
 
@@ -32,7 +34,7 @@ def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]
         start = first - timedelta(days=reach_days(world.service))
         for name in ("quality", "kpi"):
             world.lake.view(con, name, BY_NAME[name].columns, first=start, last=last)
-        run(con, copy_sql("all_quality", stored_quality_sql()))
+        run(con, copy_sql("all_quality", stored_quality_sql(world.service.label.version)))
         register_days(con, world.calendar, start, last)
         return [
             found

@@ -40,13 +40,18 @@ def with_closed_days_sql(table: str, before: date) -> str:
     """
 
 
-def all_quality_sql(before: date) -> str:
-    """SQL of a view of what rules look at: quality, and the KPI as one more metric; closed days and the block's own."""
+def all_quality_sql(before: date, label_version: str) -> str:
+    """SQL of a view of what rules look at: quality, and the KPI as one more metric; closed days and the block's own.
+
+    Of the label definition in force: two definitions side by side give two values, and a rule never mixes them.
+    """
     kpi = "select * exclude (total, alarms, kpi), kpi as metric"
     return f"""
         create or replace temp view all_quality as
-        select * from closed_quality where day < {literal(before)} union all by name select * from quality
-        union all by name {kpi} from closed_kpi where day < {literal(before)} union all by name {kpi} from kpi
+        select * from (
+            select * from closed_quality where day < {literal(before)} union all by name select * from quality
+            union all by name {kpi} from closed_kpi where day < {literal(before)} union all by name {kpi} from kpi
+        ) where label_version = {literal(label_version)}
     """
 
 
@@ -75,7 +80,7 @@ def evidence_of(world: World, block: Block) -> list[Evidence]:
     first, last = before - timedelta(days=reach_days(world.service)), before - timedelta(days=1)
     for name in ("quality", "kpi"):
         world.lake.view(block.con, name, BY_NAME[name].columns, name=f"closed_{name}", first=first, last=last)
-    run(block.con, all_quality_sql(before))
+    run(block.con, all_quality_sql(before, world.service.label.version))
     return read_evidence(block.con, world.service, days=block.days, blocked=blocked_by_then(world, block))
 
 

@@ -49,7 +49,7 @@ def measure_kpi(con: duckdb.DuckDBPyConnection, service: MLService, *, days: Seq
     kpi = service.quality.kpi
     if kpi is None or not days:
         return
-    run(con, copy_sql("kpi_asked", kpi_asked_sql()))
+    run(con, copy_sql("kpi_asked", kpi_asked_sql(service.label.version)))
     run(con, copy_sql("kpi_days", kpi_days_sql(kpi, tuple(service.slices), service.label)))
     run(con, single_days_sql(kpi.name))
     windows = rows(con, windows_asked_sql())
@@ -63,11 +63,12 @@ def measure_kpi(con: duckdb.DuckDBPyConnection, service: MLService, *, days: Seq
         con.unregister("kpi_windows")
 
 
-def kpi_asked_sql() -> str:
-    """SQL of ``kpi_asked``: the mature windows that ``quality`` answers for, with what it knows about labels."""
+def kpi_asked_sql(label_version: str) -> str:
+    """SQL of ``kpi_asked``: the mature windows that ``quality`` answers for under one label definition."""
     return f"""
         select day, prediction_day, window_days, version, role, label_version, n, n_labelled, completeness, state
         from quality where slice = {literal(ALL)} and metric = 'positive_share' and state in ('final', 'restated')
+          and label_version = {literal(label_version)}
     """
 
 

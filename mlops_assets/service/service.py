@@ -194,6 +194,7 @@ class MLService(Policy):
                 )
         self._kpi_can_be_valued(where)
         self._check_bill(where, known)
+        self._rules_can_be_judged(where)
         asked = (*SPINE_COLUMNS, *self.request.columns)
         for part, slices in (("quality", self.quality.slices), ("operations", self.operations.slices)):
             for name, expression in slices.items():
@@ -205,7 +206,7 @@ class MLService(Policy):
         if kpi is None:
             return
         check_expression(kpi.value, where=f"{where} > quality > kpi > expression", columns=(*KPI_COLUMNS, *self.slices))
-        if self.model.threshold is None:
+        if self.declared_model is not None and self.declared_model.threshold is None:
             raise DeclarationError(
                 f"{where} > quality > kpi",
                 f"'{kpi.name}' values decisions, and no threshold says when a score is one.",
@@ -222,3 +223,26 @@ class MLService(Policy):
         check_expression(
             bill.amount, where=f"{where} > operations > bill > amount", columns=self.source(bill.source).columns
         )
+
+    def _rules_can_be_judged(self, where: str) -> None:
+        """What a rule looks at is measured: its window, and its slice (slices are measured over single days)."""
+        windows = self.quality.windows_days
+        for rule in (*self.quality.degradation, *self.retrain_when):
+            named = f"{where} > rule '{rule.sentence}'"
+            if rule.window_days not in windows:
+                raise DeclarationError(
+                    named,
+                    f"quality is not measured over {rule.window_days} days.",
+                    f"Use one of {', '.join(map(str, windows))}, or add {rule.window_days} to quality.windows_days.",
+                )
+            if rule.slice == "all":
+                continue
+            name = rule.slice.partition("=")[0]
+            if name not in self.quality.slices:
+                raise UnknownNameError(where=named, kind="slice", name=name, known=self.quality.slices)
+            if rule.window_days != 1 or (self.quality.kpi and rule.metric == self.quality.kpi.name):
+                raise DeclarationError(
+                    named,
+                    "slices are measured over single days, and the KPI over whole days only.",
+                    "Use window_days=1 and a metric of quality, or leave the slice out.",
+                )

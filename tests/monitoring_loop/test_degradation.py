@@ -7,13 +7,15 @@ from datetime import date, timedelta
 
 import pytest
 from pydantic import ValidationError
+from toy_world import a_service, a_world
 
-from mlops_assets import CalibrationMonitor, DegradationRule
+from mlops_assets import CalibrationMonitor, DeclarationError, DegradationRule, MLService
 from mlops_assets.monitoring_loop.calibration import RATIO, SHARE, watch_calibration
 from mlops_assets.monitoring_loop.degradation import INCIDENT, RETRAINING, Evaluation, evaluate
 from mlops_assets.monitoring_loop.evidence import Asked, Evidence, Known, Series
 from mlops_assets.monitoring_loop.rules import QualityJudgement
 from mlops_assets.monitoring_loop.slices import SlicePart, explaining
+from mlops_assets.promises import warnings
 
 MATURE = date(2013, 6, 28)
 DAY = MATURE + timedelta(days=2)
@@ -76,6 +78,31 @@ def test_a_rule_reads_as_a_sentence(rule, sentence):
 def test_an_impossible_rule_fails_when_it_is_declared(fields, words):
     with pytest.raises(ValidationError, match=words):
         DegradationRule(metric="brier", **fields)
+
+
+def declared(rule: DegradationRule) -> MLService:
+    quality = a_service().quality.model_copy(update={"degradation": (rule,), "slices": {"depot": "depot"}})
+    return a_service(quality=quality)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"window_days": 9}, "not measured over 9 days. Use one of 1, 7, 14, 28"),
+        ({"slice": "depto=north"}, "Did you mean 'depot'"),
+        ({"slice": "depot=north", "window_days": 7}, "slices are measured over single days"),
+    ],
+)
+def test_a_rule_about_what_is_not_measured_fails_with_the_service(fields, words):
+    with pytest.raises(DeclarationError) as refused:
+        declared(DegradationRule(metric="brier", above=0.3, **fields))
+    assert words in str(refused.value)
+    declared(DegradationRule(metric="brier", above=0.3, slice="depot=north"))
+
+
+def test_a_rule_about_an_unknown_metric_is_warned_about(tmp_path):
+    world = a_world(tmp_path, declared(DegradationRule(metric="brir", above=0.3)))
+    assert [line for line in warnings(world) if "'brir' is not measured" in line]
 
 
 def test_three_of_four_worse_days_break_a_rule_and_the_reason_has_the_numbers():
