@@ -31,7 +31,7 @@ def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]
     if not days:
         return []
     with open_engine() as con:
-        start = first - timedelta(days=reach_days(world.service))
+        start = first - timedelta(days=reach_days(world.service, "quality"))
         for name in ("quality", "kpi"):
             world.lake.view(con, name, BY_NAME[name].columns, first=start, last=last)
         run(con, copy_sql("all_quality", stored_quality_sql(world.service.label.version)))

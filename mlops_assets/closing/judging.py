@@ -77,9 +77,9 @@ def series(world: World, block: Block) -> pd.DataFrame:
 def evidence_of(world: World, block: Block) -> list[Evidence]:
     """What rules may know about quality at the end of each of the block's days."""
     before = min(block.days)
-    first, last = before - timedelta(days=reach_days(world.service)), before - timedelta(days=1)
-    for name in ("quality", "kpi"):
-        world.lake.view(block.con, name, BY_NAME[name].columns, name=f"closed_{name}", first=first, last=last)
+    for table in ("quality", "kpi"):
+        first, last = before - timedelta(days=reach_days(world.service, table)), before - timedelta(days=1)
+        world.lake.view(block.con, table, BY_NAME[table].columns, name=f"closed_{table}", first=first, last=last)
     run(block.con, all_quality_sql(before, world.service.label.version))
     return read_evidence(block.con, world.service, days=block.days, blocked=blocked_by_then(world, block))
 

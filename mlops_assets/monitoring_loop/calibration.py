@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from math import fsum, sqrt
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from mlops_assets.monitoring_loop.degradation import INCIDENT, Evaluation
 from mlops_assets.monitoring_loop.evidence import CHAMPION, MIN_COMPLETENESS, Asked, Evidence, Known
 from mlops_assets.monitoring_loop.profiles import ALL
@@ -112,10 +115,18 @@ def judged(
 
 
 def past_means(monitor: CalibrationMonitor, final: Mapping[date, Gap], last: date, window_days: int) -> list[float]:
-    """Mean gaps of the windows that ended before the judged one began, newest first."""
-    ends = (last - timedelta(days=window_days + back) for back in range(monitor.residual_days))
-    windows = (window_of(final, end, window_days) for end in ends)
-    return [fsum(o - p for o, p in window) / len(window) for window in windows if window]
+    """Mean gaps of the windows that ended before the judged one began, newest first.
+
+    Always laid out from the judged window backwards, so that sums run in one order whatever else is known.
+    """
+    length = monitor.residual_days + window_days - 1
+    days = (last - timedelta(days=window_days + back) for back in range(length))
+    sizes = np.array([final[day].size if day in final else np.nan for day in days], dtype=np.float64)
+    windows = sliding_window_view(sizes, window_days)
+    counted = (~np.isnan(windows)).sum(axis=-1)
+    enough = 3 * counted >= 2 * window_days
+    means = np.nan_to_num(windows).sum(axis=-1)[enough] / counted[enough]
+    return [float(mean) for mean in means]
 
 
 def window_of(gaps: Mapping[date, Gap], last: date, window_days: int) -> list[tuple[float, float]] | None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
+from typing import Literal
 
 import duckdb
 
@@ -105,9 +106,10 @@ def series_of(rule: DegradationRule) -> list[Asked]:
     return [Asked(role, rule.slice, rule.metric, rule.window_days) for role in roles]
 
 
-def reach_days(service: MLService) -> int:
-    """Days before a judged day whose quality rows can matter to it."""
-    return max(asked_by(service).values(), default=0)
+def reach_days(service: MLService, table: Literal["quality", "kpi"]) -> int:
+    """Days before a judged day whose rows of a table can matter to it; 0: none of them are asked for."""
+    kpi = service.quality.kpi.name if service.quality.kpi else None
+    return max((days for a, days in asked_by(service).items() if (a.metric == kpi) == (table == "kpi")), default=0)
 
 
 def asked_rows_sql(asked: Mapping[Asked, int]) -> str:

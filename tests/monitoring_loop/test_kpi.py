@@ -92,6 +92,13 @@ def test_any_expression_over_score_outcome_and_slices_can_be_the_value(con):
     assert row["total"] == 18.0
 
 
+def test_another_label_definition_beside_it_is_not_mixed_in(con):
+    day = MONDAY + timedelta(days=1)
+    answered(con, MONDAY, FOUR, day)
+    run(con, "insert into quality select * replace ('late30_v1' as label_version) from quality")
+    assert kpi_rows(con, [day])["label_version"].tolist() == ["late10_v1"]
+
+
 def test_a_corrected_label_restates_the_day_and_the_old_row_stays(con):
     first, later = MONDAY + timedelta(days=1), MONDAY + timedelta(days=3)
     answered(con, MONDAY, FOUR, first)
