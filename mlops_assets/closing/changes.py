@@ -36,10 +36,10 @@ def changes_of(world: World, block: Block, days: Sequence[date]) -> dict[date, l
     """The rows of ``changes`` per day, oldest first; a day on which nothing changed has none."""
     known = standing_at(world, min(days))
     epoch = world.ledger.epoch(world.name)
-    restated = restated_rows(block)
+    restated, promised = restated_rows(block), declared(world)
     found: dict[date, list[Row]] = {}
     for day in sorted(days):
-        states = {**declared(world), **roles(world, day)}
+        states = {**promised, **roles(world, day)}
         told = [(kind, subject, known.get((kind, subject), ""), after, "", reason)
                 for (kind, subject), (after, reason) in sorted(states.items())
                 if known.get((kind, subject)) != after]  # fmt: skip

@@ -178,6 +178,7 @@ class _Known:
         self.releases = [row for row in world.releases() if row["role"] == "champion"]
         self.changes = world.ledger.effective("changes", world.name)
         self.failing = failing_trainings(world)
+        self.features, self.label = world.service.feature_set.version, label_definition(world.service.label)
         self.declared = declared_on(world, block.days)
 
     def clocks(self, day: date) -> Clocks:
@@ -192,7 +193,7 @@ class _Known:
             served=self.served[day],
             profiled=profiled,
             features=self.declared.get(day, self.world.feature_version),
-            label=label_definition(service.label),
+            label=self.label,
             newest_mature_day=calendar.day_of(calendar.end_of(day) - service.label.window) - ONE_DAY,
             label_window_days=ceil(service.label.window / ONE_DAY),
             failed={row["decision_id"]: row["detail"] for row in self.failing if row["day"] < day},
