@@ -178,7 +178,7 @@ class _Known:
         self.releases = [row for row in world.releases() if row["role"] == "champion"]
         self.changes = world.ledger.effective("changes", world.name)
         self.failing = failing_trainings(world)
-        self.features, self.label = world.service.feature_set.version, label_definition(world.service.label)
+        self.label = label_definition(world.service.label)
         self.declared = declared_on(world, block.days)
 
     def clocks(self, day: date) -> Clocks:
