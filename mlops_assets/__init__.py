@@ -38,6 +38,7 @@ from mlops_assets.service.operations import (
 )
 from mlops_assets.service.ownership import Duty, Owner, Raci
 from mlops_assets.service.prediction_log import PredictionLog
+from mlops_assets.service.rollout import RolloutPolicy
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
@@ -79,6 +80,7 @@ __all__ = [
     "Raci",
     "Request",
     "RequestView",
+    "RolloutPolicy",
     "Source",
     "StaticView",
     "SwitchedOff",

@@ -4,7 +4,7 @@ Every row of a day depends only on what is known by the end of that day, so a bl
 days one by one. Nothing is written here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from time import perf_counter
@@ -37,7 +37,7 @@ from mlops_assets.closing.known import (
 from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop import attribution
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
-from mlops_assets.feedback_loop.prediction_log import log_sql
+from mlops_assets.feedback_loop.prediction_log import BUCKETS, log_sql
 from mlops_assets.monitoring_loop.bill import USAGE_DAYS, allocate_bill
 from mlops_assets.monitoring_loop.kpi import measure_kpi
 from mlops_assets.monitoring_loop.operations import measure_operations
@@ -45,6 +45,7 @@ from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.operations import DailyBill, LabelDelayObjective
+from mlops_assets.service.rollout import RolloutPolicy
 from mlops_assets.service.service import MLService
 from mlops_assets.service.training import ModelPolicy
 from mlops_assets.tables import BY_NAME
@@ -277,18 +278,25 @@ def prior_requests_sql(version: str, shift: Shift) -> str:
 
 
 def _score(world: World, block: Block) -> None:
-    """Every role holder scores every request; the champion's answer is served, before there is one the prior's."""
+    """Every role holder scores every request; the champion's answer is served, but for a holdback the fallback's."""
     for shift in shifts(world, block.days):
-        champion = shift.holders.get("champion")
         holders: list[tuple[str, Row | None]] = [(role, row) for role, row in sorted(shift.holders.items())]
         for role, row in holders or [(PRIOR, None)]:
             scored = _scored(world, block, shift, role, row)
-            scored["served"] = role == ("champion" if champion else PRIOR)
+            scored["from_bucket"], scored["to_bucket"] = buckets_of(role, shift.holders, world.service.model.rollout)
             put(block.con, "scored", scored)
             run(
                 block.con,
                 log_sql(world.name, scored="scored", into="predictions", threshold=world.service.model.threshold),
             )
+
+
+def buckets_of(role: str, holders: Collection[str], rollout: RolloutPolicy) -> tuple[int, int]:
+    """The hash buckets that a role answers, the second one excluded; before there is a champion the prior has all."""
+    held = round(rollout.holdback_share * BUCKETS) if "fallback" in holders else 0
+    if role == PRIOR:
+        return 0, BUCKETS
+    return {"champion": (held, BUCKETS), "fallback": (0, held)}.get(role, (0, 0))
 
 
 def recall_latencies_sql() -> str:

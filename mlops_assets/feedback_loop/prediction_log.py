@@ -19,19 +19,19 @@ def bucket_sql(service: str, request_id: str) -> str:
 def log_sql(service: str, *, scored: str, into: str, threshold: float | None) -> str:
     """SQL that adds batch scores to ``into`` (columns of table ``predictions``).
 
-    Reads ``scored(day, request_id, model_version, role, served, score, feature_version, context, predicted_at,
-    latency_ms, cost)``. Batch scoring stands for a caller that asked at ``predicted_at``, so that is when the row
-    was logged; a served row was chosen with certainty. The decision is taken on the stored score.
+    Reads ``scored(day, request_id, model_version, role, from_bucket, to_bucket, score, feature_version, context,
+    predicted_at, latency_ms, cost)``. Batch scoring stands for a caller that asked at ``predicted_at``, so that is
+    when the row was logged. A row is served if its bucket lies in ``[from_bucket, to_bucket)``, and the share of those
+    buckets is its ``propensity``. The decision is taken on the stored score.
     """
     decision = "null::boolean" if threshold is None else f"score >= {threshold!r}::double"
     return f"""
         insert into {quote(into)} by name
-        select day, request_id, model_version, role, served, score, {decision} as decision,
-               'ok' as status, feature_version,
-               {bucket_sql(service, "request_id")} as bucket,
-               case when served then 1.0 else 0.0 end as propensity, context, predicted_at,
+        select day, request_id, model_version, role, bucket >= from_bucket and bucket < to_bucket as served, score,
+               {decision} as decision, 'ok' as status, feature_version, bucket,
+               (to_bucket - from_bucket) / {BUCKETS:.1f} as propensity, context, predicted_at,
                predicted_at as logged_at, day as prediction_day, latency_ms, cost
-        from {quote(scored)}
+        from (select *, {bucket_sql(service, "request_id")} as bucket from {quote(scored)})
     """
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from mlops_assets.service.degradation import DegradationRule
 from mlops_assets.service.policy import Days, Identifier, Policy, Share
+from mlops_assets.service.rollout import RolloutPolicy
 
 
 class ModelTier(Policy):
@@ -57,6 +58,7 @@ class ModelPolicy(Policy):
     training_window_days: int | None = Field(default=None, ge=1, description="None: all mature days.")
     cadence: Literal["monthly", "weekly", "never"] = "monthly"
     gate: GatePolicy = GatePolicy()
+    rollout: RolloutPolicy = RolloutPolicy()
     retrain_when: tuple[DegradationRule, ...] = ()
     cool_down_days: Days = 14
     first_training: date | None = Field(default=None, description="No training before this day.")
