@@ -10,8 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from states import assert_same
-from toy_log import a_log, a_log_service, answers, answers_of, deliver_log, payments, truth_of, twenty_days
-from toy_stories import on, states, stored
+from toy_log import (
+    a_log,
+    a_log_service,
+    answers,
+    answers_of,
+    deliver_log,
+    payments,
+    payments_file,
+    truth_of,
+    twenty_days,
+)
+from toy_stories import copy_of, on, states, stored
 from toy_world import CALENDAR, a_service, a_world, close, deliver, span
 
 from mlops_assets import DeclarationError, UnknownNameError
@@ -147,3 +157,26 @@ def test_a_log_without_its_source_and_a_service_without_any_score_are_refused() 
         a_log_service(prediction_log=a_log(score="scor"))
     with pytest.raises(ValueError, match="declare a model that is trained here, or the prediction_log"):
         a_service(model=None)
+
+
+def test_corrections_are_new_rows_and_both_days_keep_their_answer(told: World, tmp_path: Path) -> None:
+    """Twenty outcomes of day 13 are turned round after its window is over: day 20 says so, the old stays."""
+    world, day, later = copy_of(told, tmp_path / "corrected"), DAYS[13], span(20, 20)
+    for arrival in DAYS[13:16]:
+        rows = payments_file(arrival)
+        is_hit = rows["request"].str.startswith(str(day)) & (rows["request"].str[-2:].astype(int) < 20)
+        deliver(world.home.landing, "payments", arrival, rows.assign(defaulted=rows["defaulted"] ^ is_hit))
+    deliver(world.home.landing, "answers", later[0], answers_of(later[0]))
+    deliver(world.home.landing, "payments", later[0], payments_file(later[0]))
+    close(world, later)
+
+    rows, truth = answers_of(day)[:60], truth_of(day)[["request", "defaulted"]]
+    before = rows.merge(truth, on="request").dropna(subset="score")
+    after = before.assign(defaulted=before["defaulted"] ^ (before["request"].str[-2:].astype(int) < 20))
+    expected = [float(np.mean((known["score"] - known["defaulted"]) ** 2)) for known in (before, after)]
+    quality = stored(world, "quality").query("metric == 'brier' and version == 'served' and slice == 'all'")
+    is_day = (quality["prediction_day"].dt.date == day) & (quality["window_days"] == 1)
+    asked = quality[is_day & quality["state"].isin(["final", "restated"])].sort_values("day")
+    assert list(asked["state"]) == ["final", "restated"] and asked["day"].iloc[-1] == later[0]
+    assert list(asked["value"]) == pytest.approx(expected, abs=1e-9)
+    assert abs(expected[0] - expected[1]) > 0.01
