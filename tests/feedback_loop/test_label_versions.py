@@ -15,6 +15,7 @@ from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
 from mlops_assets import DeclarationError, DriftPolicy, LabelDefinition
 from mlops_assets.adapters.engine import frame, open_engine, put, run
+from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.world import World
 from mlops_assets.feedback_loop.labels import label_agreement_sql, label_timing_sql
 from mlops_assets.monitoring_loop.drift import find_drift
@@ -136,3 +137,14 @@ def test_a_checkout_redesign_surfaces_though_our_text_is_unchanged() -> None:
 
 def test_a_shop_that_changes_nothing_is_left_alone() -> None:
     assert findings(a_shop(FIRST + timedelta(days=1000))).empty
+
+
+def test_people_ask_for_the_comparison_and_lock_nobody_else_out(both: World, tmp_path: Path) -> None:
+    """Asked twice in one process; what the day loop opens beside it still reads the landing zone."""
+    pd.DataFrame({"n": [1]}).to_parquet(tmp_path / "landed.parquet")
+    for _ in range(2):
+        answer = ask([both.service], both.home, "select version, other, n, kappa from parcels.label_agreement")
+        ((first, second, n, kappa),) = answer.rows
+        assert (first, second) == ("late10_v1", "late2_v2") and n > 50 and 0 < kappa < 1
+    with open_engine() as con:
+        assert con.sql(f"select n from read_parquet('{tmp_path}/landed.parquet')").fetchall() == [(1,)]
