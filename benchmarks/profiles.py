@@ -28,7 +28,7 @@ import duckdb
 
 from mlops_assets.adapters.engine import frame, open_engine, quote, run
 from mlops_assets.monitoring_loop.bins import learn_bins
-from mlops_assets.monitoring_loop.drift import find_drift, series_from_profiles
+from mlops_assets.monitoring_loop.drift import Limits, find_drift, series_from_profiles
 from mlops_assets.monitoring_loop.profiles import FrozenBins, profile_features
 from mlops_assets.service.monitoring import DriftPolicy
 from mlops_assets.tables import BY_NAME
@@ -152,6 +152,7 @@ def step(name: str, folder: Path, days: int) -> None:
     with open_engine() as con:
         run(con, open_sql(folder / f"rows-{days}.parquet"))
         run(con, BY_NAME["profiles"].create_sql())
+        Limits.of(DriftPolicy(), 1)  # imports are not counted, here as little as for Evidently
         before = time.process_time()
         steps[name](con)
         cpu = time.process_time() - before
