@@ -39,6 +39,7 @@ from mlops_assets.service.operations import (
 from mlops_assets.service.ownership import Duty, Owner, Raci
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.rollout import RolloutPolicy
+from mlops_assets.service.rollback import RollbackPolicy
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
@@ -81,6 +82,7 @@ __all__ = [
     "Request",
     "RequestView",
     "RolloutPolicy",
+    "RollbackPolicy",
     "Source",
     "StaticView",
     "SwitchedOff",

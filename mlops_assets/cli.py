@@ -306,14 +306,81 @@ def close(incident: str, by: str, reason: str, answer: "Answer", first: date | N
 @click.option("--by", required=True, help="Your name; kept in the ledger.")
 @click.option("--reason", default="", help="Why; kept in the ledger.")
 def approve(what: str, by: str, reason: str) -> None:
-    """Say that you have an incident, so that it is not escalated.
+    """Take an incident, so that it is not escalated; or sign a model version that waits for it.
+
+    Only who is responsible or accountable for model updates (RACI) may sign a version.
 
     \b
-    Example: mlops approve flight_delays-e1-2013-02-12-open_incident-weather --by ana
+    Example: mlops approve flight_delays-e1-2013-02-28-retrain-retraining --by ana
     """
-    from mlops_assets.people import acknowledge_incident
+    from mlops_assets.people import approve as approved
 
-    say(acknowledge_incident(worlds_of(None), what, by=by, reason=reason))
+    say(approved(worlds_of(None), what, by=by, reason=reason))
+
+
+@cli.command()
+@click.argument("decision")
+@by_and_reason
+def reject(decision: str, by: str, reason: str) -> None:
+    """Refuse a model version that waits for a signature; the champion stays.
+
+    \b
+    Example: mlops reject flight_delays-e1-2013-02-28-retrain-retraining --by ana --reason "not before the holidays"
+    """
+    from mlops_assets.people import sign
+
+    say(sign(worlds_of(None), decision, "rejected", by=by, reason=reason))
+
+
+@cli.command()
+@click.argument("service")
+@by_and_reason
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
+def retrain(service: str, by: str, reason: str, dry_run: bool) -> None:
+    """Train as of the last closed day, at once; the gate decides as ever.
+
+    \b
+    Example: mlops retrain flight_delays --by ana --reason "the timetable changed"
+    """
+    from mlops_assets.people import retrain_now
+
+    say(retrain_now(world_of(service), by=by, reason=reason, is_dry_run=dry_run))
+
+
+@cli.command()
+@click.argument("service")
+@click.option(
+    "--to", "version", help="A released version. Default: the last champion that was green, else the fallback."
+)
+@by_and_reason
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
+def rollback(service: str, version: str | None, by: str, reason: str, dry_run: bool) -> None:
+    """Give the champion's place back, at once.
+
+    \b
+    Example: mlops rollback flight_delays --by ana --reason "wrong on long flights" --dry-run
+    """
+    from mlops_assets.decisions import Kind
+    from mlops_assets.people import give_place
+
+    say(give_place(world_of(service), Kind.ROLLBACK, version, by=by, reason=reason, is_dry_run=dry_run))
+
+
+@cli.command()
+@click.argument("service")
+@click.option("--to", "version", required=True, help="A released version.")
+@by_and_reason
+@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
+def promote(service: str, version: str, by: str, reason: str, dry_run: bool) -> None:
+    """Make a released version the champion, at once; only who may sign model updates.
+
+    \b
+    Example: mlops promote flight_delays --to 2013-02-28-champion-1f2e3d4c --by ana --reason "it was the better one"
+    """
+    from mlops_assets.decisions import Kind
+    from mlops_assets.people import give_place
+
+    say(give_place(world_of(service), Kind.PROMOTE, version, by=by, reason=reason, is_dry_run=dry_run))
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from datetime import date
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Lease, Row
-from mlops_assets.closing.acting import Moment, act, reconcile
+from mlops_assets.closing.acting import Moment, act
 from mlops_assets.closing.block import compute_block
 from mlops_assets.closing.commit import commit_block
 from mlops_assets.closing.features import refresh_features
@@ -20,6 +20,7 @@ from mlops_assets.closing.judging import judge_block
 from mlops_assets.closing.known import known_for
 from mlops_assets.closing.meanings import new_meanings
 from mlops_assets.closing.recomputing import recompute_block
+from mlops_assets.closing.releasing import reconcile
 from mlops_assets.closing.standing import pending_decisions, waits_for
 from mlops_assets.closing.voids import void_lines
 from mlops_assets.closing.world import SHARED, World

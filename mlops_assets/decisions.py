@@ -1,6 +1,8 @@
 """What a day may decide: written down before anything happens, carried out once, later, elsewhere."""
 
+import re
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -15,10 +17,15 @@ class Kind(StrEnum):
     RAISE_INCIDENT = "raise_incident"
     ESCALATE = "escalate"
     DIGEST = "digest"
+    ROLLBACK = "rollback"
+    PROMOTE = "promote"
 
 
 TOLD = (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT, Kind.ESCALATE, Kind.DIGEST)
 """Kinds that are messages to people."""
+
+CHANGING = (Kind.RETRAIN, Kind.ROLLBACK, Kind.PROMOTE)
+"""Kinds after which the next day is answered by somebody else."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +43,14 @@ class Decision:
     subject: str
     because: str
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def decision_row(service: str, day: date, epoch: int, decision: Decision) -> dict[str, Any]:
+    """Row of ledger table ``decisions``; its id says service, epoch, day, kind and subject."""
+    subject = re.sub(r"[^a-z0-9_]+", "-", decision.subject.lower()).strip("-")
+    parts = [service, f"e{epoch}", day.isoformat(), decision.kind.value, subject]
+    return {
+        "service": service, "epoch": epoch, "day": day, "decision_id": "-".join(part for part in parts if part),
+        "kind": decision.kind.value, "subject": decision.subject, "because": decision.because,
+        "evidence": dict(decision.evidence),
+    }  # fmt: skip

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from mlops_assets.closing.standing import standing_before
+from mlops_assets.closing.releasing import may_sign, reconcile, release_of, rollback_target
+from mlops_assets.closing.standing import proposals, standing_before
 from mlops_assets.closing.world import World
-from mlops_assets.errors import RangeError, UnknownNameError
+from mlops_assets.decisions import Decision, Kind, decision_row
+from mlops_assets.errors import LedgerError, RangeError, UnknownNameError
 from mlops_assets.monitoring_loop.incidents import Answer, Incident
 
 
@@ -81,6 +83,115 @@ def _open_incident(worlds: Sequence[World], incident_id: str, where: str) -> tup
     if incident_id not in known:
         raise UnknownNameError(where=where, kind="open incident", name=incident_id, known=known)
     return known[incident_id]
+
+
+def approve(worlds: Sequence[World], what: str, *, by: str, reason: str) -> str:
+    """Take an incident, or sign a model version that waits; returns what happens next.
+
+    Raises:
+        UnknownNameError: neither an open incident nor a decision that waits for a signature.
+        LedgerError: this person may not sign.
+    """
+    if what in open_incidents(worlds):
+        return acknowledge_incident(worlds, what, by=by, reason=reason)
+    return sign(worlds, what, "approved", by=by, reason=reason)
+
+
+def sign(worlds: Sequence[World], decision_id: str, verdict: str, *, by: str, reason: str) -> str:
+    """Sign or refuse the versions that a training proposes; returns what happens next.
+
+    Raises:
+        UnknownNameError: no such decision waits.
+        LedgerError: this person may not sign.
+    """
+    waiting = {one: world for world in worlds for one in proposals(world)}
+    if decision_id not in waiting:
+        known = {**waiting, **open_incidents(worlds)}
+        raise UnknownNameError(where="mlops", kind="proposal or open incident", name=decision_id, known=known)
+    world = waiting[decision_id]
+    may_sign(world, by)
+    effective_at = max(world.calendar.start_of(world.first_unclosed()), world.now())
+    stored = proposals(world)[decision_id]
+    event = {key: stored[0][key] for key in ("service", "epoch", "day", "decision_id")}
+    signed = {**event, "verdict": verdict, "by": by, "reason": reason, "effective_at": effective_at}
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "sign_offs", [{**signed, "recorded_at": world.clock()}])
+        if verdict == "approved":
+            world.ledger.append(transaction, "releases", [{**row, "effective_at": effective_at} for row in stored])
+    if verdict != "approved":
+        return f"{decision_id} is refused; the champion stays; next: mlops status {world.name}"
+    reconcile(world)
+    versions = ", ".join(f"{row['model_version']} ({row['role']})" for row in stored)
+    return (
+        f"{versions} answer from {effective_at} UTC on; back with: mlops rollback {world.name} --by {by} --reason ..."
+    )
+
+
+def give_place(world: World, kind: Kind, version: str | None, *, by: str, reason: str, is_dry_run: bool) -> str:
+    """Roll back to a version (None: the last that was green, else the fallback), or promote one; at once.
+
+    Raises:
+        LedgerError: nobody can take the place, or this person may not promote.
+        UnknownNameError: no such version was released.
+    """
+    from mlops_assets.day_loop import act_on
+
+    closed = world.closed_through()
+    champion = world.holders(world.now()).get("champion")
+    if closed is None or champion is None:
+        raise LedgerError(f"service '{world.name}': nothing was released yet, so there is no place to give.")
+    if kind is Kind.PROMOTE:
+        may_sign(world, by)
+    to = version or _target(world, closed)
+    release_of(world, to)
+    if to == champion["model_version"]:
+        return f"{to} is champion already; nothing was written"
+    if is_dry_run:
+        return f"would give the place of {champion['model_version']} to {to}; nothing was written"
+    evidence = {"from": champion["model_version"], "to": to, "by": by}
+    decision = Decision(kind, f"champion {to} after {champion['decision_id']}", f"{by}: {reason}", evidence)
+    row = decision_row(world.name, closed, world.ledger.epoch(world.name), decision)
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "decisions", [row])
+    said = act_on(world, row["decision_id"], by=by)
+    undo = f"mlops promote {world.name} --to {champion['model_version']} --by {by} --reason ..."
+    return f"{said}; retraining goes on (mlops freeze {world.name} stops it); undo with: {undo}"
+
+
+def _target(world: World, closed: date) -> str:
+    standing = standing_before(world, world.first_unclosed())
+    to = rollback_target(world, closed, standing.incidents.values())
+    if to is None:
+        raise LedgerError(f"service '{world.name}': no earlier version was green and there is no fallback; name one.")
+    return to.model_version
+
+
+def retrain_now(world: World, *, by: str, reason: str, is_dry_run: bool) -> str:
+    """Train as of the last closed day, at once; the gate decides as ever. Returns what happens next.
+
+    Raises:
+        LedgerError: no day is closed, or retraining is frozen.
+    """
+    from mlops_assets.day_loop import act_on
+
+    closed = world.closed_through()
+    if closed is None:
+        raise LedgerError(f"service '{world.name}': no day is closed yet, so there is nothing to learn from.")
+    standing = standing_before(world, world.first_unclosed())
+    if standing.frozen_since:
+        raise LedgerError(
+            f"service '{world.name}': retraining is frozen since {standing.frozen_since}. "
+            f"Close its incidents, or: mlops unfreeze {world.name} --by NAME --reason ..."
+        )
+    decision = Decision(Kind.RETRAIN, "retraining", f"{by}: {reason}", {"day": closed.isoformat(), "by": by})
+    row = decision_row(world.name, closed, world.ledger.epoch(world.name), decision)
+    if is_dry_run:
+        return f"would train as of {closed}: {row['decision_id']}; nothing was written"
+    with world.ledger.lease(world.name, f"retraining by {by}"):
+        with world.ledger.transaction() as transaction:
+            world.ledger.append(transaction, "decisions", [row])
+        said = act_on(world, row["decision_id"], by=by)
+    return f"{said}; next: mlops status {world.name}"
 
 
 def set_frozen(world: World, is_frozen: bool, *, by: str, reason: str, is_dry_run: bool) -> str:

@@ -30,6 +30,10 @@ DEEDS: dict[str, tuple[tuple[Kind, ...], str]] = {
         (Kind.FREEZE, Kind.HOLD_RETRAINING),
         "Finishes freezes and held trainings whose run was killed before it had recorded them.",
     ),
+    "rollback": (
+        (Kind.ROLLBACK, Kind.PROMOTE),
+        "Finishes rollbacks and promotions whose run or command was killed in between.",
+    ),
 }
 """Sensors that act in the tick itself: the kinds of decisions they carry out, and what for."""
 

@@ -8,7 +8,14 @@ from mlops_assets.adapters.engine import literal, quote
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
-from mlops_assets.closing.standing import first_closable, incident_events, inputs, pending_decisions, standing_before
+from mlops_assets.closing.standing import (
+    first_closable,
+    incident_events,
+    inputs,
+    pending_decisions,
+    proposals,
+    standing_before,
+)
 from mlops_assets.closing.voids import void_inputs
 from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
@@ -53,6 +60,11 @@ def status_of(world: World, as_of: date | None = None) -> Status:
                 "reason": row["void"],
             }
             for row in void_inputs(world)
+        ],
+        "proposals": [
+            {"decision_id": row["decision_id"], "model_version": row["model_version"]}
+            for waiting in proposals(world).values()
+            for row in waiting
         ],
         "verdicts": _verdicts(world, last),
         "next": _next(world),
@@ -120,7 +132,7 @@ def _holder(world: World, role: str, last: date | None) -> Status | None:
     return {
         "model_version": release["model_version"],
         "since": release["effective_at"].isoformat(),
-        "trained_on": release["day"].isoformat(),
+        "trained_on": world.trained_on(release["model_version"]).isoformat(),
     }
 
 
@@ -187,6 +199,8 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"  void            {len(status['void_inputs'])} of the words that people said"
     for row in status["void_inputs"]:
         yield f"    {row['kind']} by {row['by']}, effective {row['effective_day']}: {row['reason']}"
+    for row in status["proposals"]:
+        yield f"    {row['model_version']} waits for: mlops approve {row['decision_id']} --by NAME"
     waits = status["next"]
     yield f"  next            {waits['reason']}"
     yield f"  written by      {status['writer'] or 'nobody now'}"

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 MICROSECOND = timedelta(microseconds=1)
 DEMO_DAY = timedelta(minutes=2)
-"""The demo clock lets one business day pass in this time."""
+"""The demo clock lets one business day pass in this time, unless the service declares another."""
 
 
 def wall_clock() -> datetime:
@@ -56,11 +56,13 @@ def days_between(first: date, last: date) -> Iterator[date]:
         yield first + timedelta(days=offset)
 
 
-def demo_now(calendar: Calendar, first_unclosed: date, last_closed_at: datetime, wall: datetime) -> datetime:
-    """The demo's time: the start of the first unclosed day, one day later for every DEMO_DAY since the last closing.
+def demo_now(
+    calendar: Calendar, first_unclosed: date, last_closed_at: datetime, wall: datetime, demo_day: timedelta = DEMO_DAY
+) -> datetime:
+    """The demo's time: the start of the first unclosed day, a day later for every ``demo_day`` since the last closing.
 
     It never runs more than two days ahead, so a demo that was switched off goes on one day at a time, and a
     day whose file never comes is still closed (PROTOCOL.md 7; docs/decisions/0005-demo-clock.md).
     """
-    passed = min(int((wall - last_closed_at) / DEMO_DAY), 2)
+    passed = min(int((wall - last_closed_at) / demo_day), 2)
     return calendar.start_of(first_unclosed + timedelta(days=max(passed, 0)))

@@ -21,6 +21,7 @@ from mlops_assets.adapters.stopwatch import measured
 from mlops_assets.closing.backfill import fill_backwards
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import feature_columns
+from mlops_assets.closing.releasing import change_champion, reconcile
 from mlops_assets.closing.telling import message
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
@@ -102,7 +103,9 @@ def _retrain(world: World, decision: Row, moment: Moment) -> str:
     _release(world, done, decision, moment)
     fault_point("after-release-rows")
     reconcile(world)
-    return f"{done.gate['verdict']}: {'; '.join(done.gate['reasons'])}"
+    is_waiting = done.releases and world.service.model.approval == "sign_off"
+    waits = f"; waits for: mlops approve {decision['decision_id']} --by NAME" if is_waiting else ""
+    return f"{done.gate['verdict']}: {'; '.join(done.gate['reasons'])}{waits}"
 
 
 def open_training_tables(world: World, con: duckdb.DuckDBPyConnection, day: date) -> None:
@@ -158,8 +161,9 @@ def _rival(world: World, champion: Row | None) -> Rival | None:
     """The champion, with the last prediction day that it learned from."""
     if champion is None:
         return None
-    fitted_until = world.calendar.day_of(world.calendar.end_of(champion["day"]) - world.service.label.window)
-    return Rival(champion["model_version"], "champion", champion["day"], fitted_until)
+    trained_on = world.trained_on(champion["model_version"])
+    fitted_until = world.calendar.day_of(world.calendar.end_of(trained_on) - world.service.label.window)
+    return Rival(champion["model_version"], "champion", trained_on, fitted_until)
 
 
 def rival_features_sql(columns: Sequence[str], version: str) -> str:
@@ -206,22 +210,26 @@ def _store_training(
 
 
 def _release(world: World, done: Retraining, decision: Row, moment: Moment) -> None:
-    """The gate's row, and one role change per stored version, in one transaction."""
+    """The gate's row, and one role change per stored version in one transaction; proposals, if somebody must sign."""
     event = {"service": world.name, "epoch": decision["epoch"], "day": decision["day"],
              "decision_id": decision["decision_id"]}  # fmt: skip
     effective_at = max(world.calendar.end_of(decision["day"]), moment.now)
-    releases = [{**event, **asdict(release), "effective_at": effective_at} for release in done.releases]
+    waits = world.service.model.approval == "sign_off"
+    stored = [{**event, **asdict(release)} for release in done.releases]
+    releases = [] if waits else [{**row, "effective_at": effective_at} for row in stored]
     gate = {**event, **done.gate, "versions": world.lake.versions()}
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "gates", [gate])
+        world.ledger.append(transaction, "proposals", stored if waits else [])
         world.ledger.append(transaction, "releases", releases)
 
 
-def reconcile(world: World) -> None:
-    """Make MLflow's aliases say what the ledger says; they are its projection."""
-    newest: dict[str, str | None] = {"champion": None, "fallback": None}
-    newest |= {row["role"]: row["model_version"] for row in world.releases()}
-    world.registry.reconcile_aliases(newest)
+def _change_champion(world: World, decision: Row, moment: Moment) -> str:
+    """A rollback, or a promotion by a person: a role change and the aliases that follow it."""
+    said = change_champion(world, decision, moment.now)
+    fault_point("after-release-rows")
+    reconcile(world)
+    return said
 
 
 _EFFECTS: Mapping[Kind, Callable[[World, Row, Moment], str]] = {
@@ -232,4 +240,6 @@ _EFFECTS: Mapping[Kind, Callable[[World, Row, Moment], str]] = {
     Kind.RAISE_INCIDENT: _tell,
     Kind.ESCALATE: _tell,
     Kind.DIGEST: _tell,
+    Kind.ROLLBACK: _change_champion,
+    Kind.PROMOTE: _change_champion,
 }

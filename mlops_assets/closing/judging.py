@@ -1,6 +1,5 @@
 """Third step, judging and deciding: day after day, with what stood in the ledger at the end of the day before."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -16,11 +15,12 @@ from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.drifting import drift_of, source_of
 from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
+from mlops_assets.closing.releasing import automatic_rollback
 from mlops_assets.closing.roles import open_roles
 from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
 from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
-from mlops_assets.decisions import Decision, Kind
+from mlops_assets.decisions import CHANGING, Kind, decision_row
 from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import history_days, series_from_profiles
 from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
@@ -112,7 +112,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
         findings = by_day.get(day, drift.iloc[:0])
         about = _Day(day, findings, of_day[day], others.get(day, []), profiled, epochs.get(day, current))
         judged.append(replace(_judge(world, block, about, standing, events), changes=changes[day]))
-        if stops and any(row["kind"] == Kind.RETRAIN.value for row in judged[-1].decisions):
+        if stops and any(row["kind"] in CHANGING for row in judged[-1].decisions):
             break
     _fill(block.con, "verdicts", pd.DataFrame([judgement.verdict for judgement in judged]))
     return judged
@@ -160,12 +160,13 @@ def _judge(world: World, block: Block, judged: _Day, standing: Standing, events:
             last_hold=standing.last_hold, is_frozen=is_frozen,
         ),
     )  # fmt: skip
-    rows = [_decision_row(world, day, judged.epoch, decision) for decision in decisions]
+    rows = [decision_row(world.name, day, judged.epoch, decision) for decision in decisions]
     opened = [incident_row(row) for row in rows if row["kind"] == Kind.OPEN_INCIDENT.value]
     for row in opened:
         open_incident(standing, row)
     more = follow(world, day, findings, standing, events, series=judged.series, is_blocked=day in block.blocked)
-    rows += [_decision_row(world, day, judged.epoch, decision) for decision in more]
+    back = automatic_rollback(world, day, findings, standing.incidents.values())
+    rows += [decision_row(world.name, day, judged.epoch, decision) for decision in [*more, *([back] if back else [])]]
     for row in rows:
         standing.note(day, Kind(row["kind"]))
     if day not in block.blocked:
@@ -178,14 +179,4 @@ def _verdict_row(verdict: Verdict, decisions: Sequence[Row]) -> Row:
     return {
         "day": verdict.day, "verdict": verdict.verdict, "tier": verdict.tier, "reason": verdict.reason,
         "decisions": ", ".join(row["kind"] for row in decisions), "state": verdict.state,
-    }  # fmt: skip
-
-
-def _decision_row(world: World, day: date, epoch: int, decision: Decision) -> Row:
-    subject = re.sub(r"[^a-z0-9_]+", "-", decision.subject.lower()).strip("-")
-    parts = [world.name, f"e{epoch}", day.isoformat(), decision.kind.value, subject]
-    return {
-        "service": world.name, "epoch": epoch, "day": day, "decision_id": "-".join(part for part in parts if part),
-        "kind": decision.kind.value, "subject": decision.subject, "because": decision.because,
-        "evidence": dict(decision.evidence),
     }  # fmt: skip

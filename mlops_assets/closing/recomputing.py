@@ -144,7 +144,8 @@ def _lying_fingerprints(world: World, block: Block) -> dict[tuple[str, date], st
 def _decision_divergences(
     world: World, days: list[date], decided: Mapping[str, Row], would: Mapping[str, Row]
 ) -> list[Row]:
-    recorded_ids = {i for i, row in decided.items() if row["day"] in set(days)}
+    by_days = {i: row for i, row in decided.items() if "by" not in row["evidence"]}  # a person's stand as they are
+    recorded_ids = {i for i, row in by_days.items() if row["day"] in set(days)}
     return [
         {
             "service": world.name, "epoch": world.ledger.epoch(world.name),

@@ -154,6 +154,16 @@ def events_of_inputs(standing: Standing, said: Sequence[Row]) -> list[Event]:
     return in_order(events)
 
 
+def proposals(world: World) -> dict[str, list[Row]]:
+    """Decision -> the versions it trained that wait for a signature."""
+    signed = {row["decision_id"] for row in world.ledger.effective("sign_offs", world.name)}
+    found: dict[str, list[Row]] = {}
+    for row in world.ledger.effective("proposals", world.name):
+        if row["decision_id"] not in signed:
+            found.setdefault(row["decision_id"], []).append(row)
+    return found
+
+
 def pending_decisions(world: World) -> list[Row]:
     """Decisions that no *done* action answers, oldest first, each with the number of the next attempt."""
     actions = world.ledger.effective("actions", world.name)

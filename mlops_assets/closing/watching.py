@@ -206,9 +206,10 @@ class _Known:
         if not held:
             return None
         row = held[-1]
-        labels = [c["after"] for c in self.changes if c["kind"] == "label" and c["day"] <= row["day"]]
+        trained = self.world.trained_on(row["model_version"])
+        labels = [c["after"] for c in self.changes if c["kind"] == "label" and c["day"] <= trained]
         return ModelClock(
-            row["model_version"], row["day"], row["fingerprint"], row["feature_version"], labels[-1] if labels else None
+            row["model_version"], trained, row["fingerprint"], row["feature_version"], labels[-1] if labels else None
         )
 
 

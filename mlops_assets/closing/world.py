@@ -101,11 +101,18 @@ class World:
         closings = self.ledger.closings(self.name)
         if not closings:
             return self.calendar.end_of(self.service.first_day)
-        return demo_now(self.calendar, self.first_unclosed(), closings[max(closings)]["closed_at"], wall)
+        closed_at, demo_day = closings[max(closings)]["closed_at"], timedelta(seconds=self.service.demo_day_seconds)
+        return demo_now(self.calendar, self.first_unclosed(), closed_at, wall, demo_day)
 
     def releases(self) -> list[Row]:
         """Role changes that count, oldest first."""
         return sorted(self.ledger.effective("releases", self.name), key=lambda r: (r["effective_at"], r["day"]))
+
+    def trained_on(self, model_version: str) -> date:
+        """The day whose decision trained a released version; a rollback or promotion releases it again later."""
+        rows = [*self.releases(), *self.ledger.effective("proposals", self.name)]
+        days: list[date] = [row["day"] for row in rows if row["model_version"] == model_version]
+        return min(days)
 
     def holders(self, at: datetime) -> dict[str, Row]:
         """Role -> the release that holds it at an instant."""

@@ -18,6 +18,7 @@ from mlops_assets.service.operations import OperationsPolicy
 from mlops_assets.service.ownership import Owner, Raci
 from mlops_assets.service.policy import Identifier, Policy
 from mlops_assets.service.prediction_log import PredictionLog
+from mlops_assets.service.rollback import RollbackPolicy
 from mlops_assets.service.sources import Source
 from mlops_assets.service.training import ModelPolicy
 
@@ -48,6 +49,7 @@ class MLService(Policy):
     clock: Literal["wall", "demo"] = Field(
         default="wall", description="demo: past data whose days pass every two minutes."
     )
+    demo_day_seconds: float = Field(default=120, gt=0, description="How long a day of the demo clock takes.")
     contracts: str = "expectations"
     sources: tuple[Source, ...] = Field(min_length=1)
     request: Request
@@ -59,6 +61,7 @@ class MLService(Policy):
     drift: DriftPolicy = DriftPolicy()
     operations: OperationsPolicy = OperationsPolicy()
     incidents: IncidentPolicy = IncidentPolicy()
+    rollback: RollbackPolicy = RollbackPolicy()
 
     @property
     def feature_set(self) -> FeatureSet:
