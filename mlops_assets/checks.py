@@ -1,7 +1,7 @@
 """Asset checks: what the tables say about the days of a run, once per run. The tables are the record, not these."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -9,7 +9,9 @@ import duckdb
 
 from mlops_assets.adapters.asset_specs import key_of, source_key
 from mlops_assets.adapters.engine import literal, rows
+from mlops_assets.closing.standing import standing_before
 from mlops_assets.closing.world import World
+from mlops_assets.monitoring_loop.findings import RANK
 from mlops_assets.service.service import MLService
 from mlops_assets.tables import BY_NAME
 
@@ -39,6 +41,11 @@ def check_specs(service: MLService) -> list[dg.AssetCheckSpec]:
             asset=key_of(service, "drift"),
             description="Nothing moved further than expected: no finding is moderate, severe or unknown.",
         ),
+        dg.AssetCheckSpec(
+            "incidents",
+            asset=key_of(service, "verdict"),
+            description="No incident is open. One is closed by a named person: `mlops close`.",
+        ),
     ]
 
 
@@ -60,6 +67,13 @@ def check_results(
     for key in sorted(wanted & set(found)):
         source, name = found[key]
         yield _result(key, rows(con, _FINDINGS[name](source, days)), len(days))
+    of_incidents = dg.AssetCheckKey(key_of(world.service, "verdict"), "incidents")
+    if of_incidents in wanted:
+        standing = standing_before(world, max(days) + timedelta(days=1))
+        found_open = sorted(standing.incidents.values(), key=lambda one: (-RANK[one.tier], one.opened_on))
+        severity = {"severe": "critical"}
+        listed = [(i.opened_on, i.incident_id, severity.get(i.tier, "warning"), i.text) for i in found_open]
+        yield _result(of_incidents, listed, len(days))
 
 
 def contract_findings_sql(source: str, days: Sequence[date]) -> str:

@@ -27,6 +27,7 @@ from mlops_assets.closing.world import SHARED, World
 from mlops_assets.decisions import TOLD, Kind
 from mlops_assets.errors import LedgerError, RangeError
 from mlops_assets.feature_loop.point_in_time import compiled_sql
+from mlops_assets.monitoring_loop.incidents import Incident
 
 BLOCK_DAYS = 14
 LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, *(kind.value for kind in TOLD)})
@@ -45,6 +46,7 @@ class DayReport:
     rows: Mapping[str, int]
     decisions: tuple[str, ...]
     changes: Sequence[Row] = ()
+    open_incidents: Sequence[Incident] = ()
 
 
 def run_days(
@@ -145,7 +147,7 @@ def _close_block(world: World, lease: Lease, days: list[date], *, acts: bool, by
     return [
         DayReport(
             j.day, j.verdict["state"], True, j.verdict["verdict"], j.verdict["reason"], counts[j.day],
-            tuple(row["decision_id"] for row in j.decisions), j.changes,
+            tuple(row["decision_id"] for row in j.decisions), j.changes, j.open_incidents,
         )
         for j in judged
     ]  # fmt: skip

@@ -98,9 +98,20 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
         more: dict[str, Any] = {}
         if name == "verdict":
             more = {"verdict": report.verdict, "reason": report.reason, "decisions": ", ".join(report.decisions)}
+            if report.open_incidents:
+                more["open incidents"] = incidents_page(world, report)
             if report.changes:
                 more["changes"] = changes_table(report.changes)
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
+
+
+def incidents_page(world: "World", report: "DayReport") -> dg.MarkdownMetadataValue:
+    """The open incidents, and the playbooks of those that people were told of on this day."""
+    from mlops_assets.monitoring_loop.playbooks import playbook
+
+    lines = [f"- `{one.incident_id}` ({one.tier}, {one.state}): {one.text}" for one in report.open_incidents]
+    pages = [playbook(world.service, one) for one in report.open_incidents if one.told_on == report.day]
+    return dg.MetadataValue.md("\n\n---\n\n".join(["\n".join(lines), *pages]))
 
 
 def changes_table(changes: "Sequence[Row]") -> dg.TableMetadataValue:

@@ -22,6 +22,7 @@ from mlops_assets.closing.backfill import fill_backwards
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.releasing import change_champion, reconcile
+from mlops_assets.closing.standing import bad_days
 from mlops_assets.closing.telling import message
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
@@ -132,7 +133,7 @@ def _training_set(world: World, con: duckdb.DuckDBPyConnection, decision: Row) -
         con, features="features", labels="labels", label=world.service.label,
         instant=training_instant(world, decision), day=decision["day"], judged_days=model.gate.judged_days,
         window_days=model.training_window_days, feature_names=features.names, feature_version=features.version,
-        into="training",
+        into="training", bad_days=bad_days(world, decision["day"]),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mlops_assets.adapters.ledger import Lease, Row
 from mlops_assets.closing.block import Block, compute_outcomes
 from mlops_assets.closing.features import STEP_TABLES, generation_rows, ordered_sql
 from mlops_assets.closing.world import World, arrow
+from mlops_assets.monitoring_loop.incidents import Incident
 from mlops_assets.tables import BY_NAME, TABLES
 
 LOOP_TABLES = ("predictions", "conflicts", "labels", "outcomes", "profiles", "quality", "kpi", "rules", "operations",
@@ -22,13 +23,14 @@ LOOP_TABLES = ("predictions", "conflicts", "labels", "outcomes", "profiles", "qu
 
 @dataclass(frozen=True)
 class DayJudgement:
-    """What was judged and decided about one day, not yet written."""
+    """What was judged and decided about one day, not yet written; ``open_incidents`` as they stand at its end."""
 
     day: date
     verdict: Row
     decisions: Sequence[Row]
     incidents: Sequence[Row]
     incident_events: Sequence[Row] = ()
+    open_incidents: Sequence[Incident] = ()
     changes: Sequence[Row] = ()
 
 

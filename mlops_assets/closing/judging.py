@@ -172,7 +172,8 @@ def _judge(world: World, block: Block, judged: _Day, standing: Standing, events:
     if day not in block.blocked:
         standing.count_quiet_day(day)
     told = [event_row(world, judged.epoch, event) for event in events]
-    return DayJudgement(day, _verdict_row(verdict, rows), rows, opened, told)
+    still_open = tuple(standing.incidents.values())
+    return DayJudgement(day, _verdict_row(verdict, rows), rows, opened, told, open_incidents=still_open)
 
 
 def _verdict_row(verdict: Verdict, decisions: Sequence[Row]) -> Row:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import partial
 
+from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.landing import SUFFIXES
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.world import World
@@ -118,6 +119,17 @@ def incident_events(world: World) -> list[Event]:
     rows = world.ledger.effective("incident_events", world.name)
     names = ("day", "incident_id", "event", "tier", "text", "evidence")
     return in_order(Event(**{name: row[name] for name in names}) for row in rows)
+
+
+def bad_days(world: World, by: date) -> frozenset[date]:
+    """Days that people called bad data when they closed an incident; their word counts from its effective day on."""
+    said = [one.evidence for one in incident_events(world) if one.event == "closed" and one.day <= by]
+    return frozenset(
+        day
+        for answer in said
+        if answer["as"] == "bad_data"
+        for day in days_between(date.fromisoformat(answer["from"]), date.fromisoformat(answer["until"]))
+    )
 
 
 def open_incident(standing: Standing, row: Row) -> None:

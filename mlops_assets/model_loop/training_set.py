@@ -5,7 +5,7 @@ window is still open are not in it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -57,6 +57,7 @@ def build_training_set(
     feature_names: Sequence[str],
     feature_version: str,
     into: str,
+    bad_days: Collection[date] = (),
 ) -> Snapshot:
     """Create the temp table ``into`` (``COLUMNS``, then the features) and say what is in it.
 
@@ -68,10 +69,11 @@ def build_training_set(
         day: business day of the decision to train; what lies on later days is not read.
         judged_days: this many of the newest wholly mature prediction days become the part ``judged``.
         window_days: prediction days after ``day - window_days`` only; None: all.
+        bad_days: prediction days that a person declared bad; they are left out, as if nothing had been asked.
     """
     selected = training_set_sql(
         label=label, features=features, labels=labels, instant=instant, day=day, judged_days=judged_days,
-        window_days=window_days, feature_names=feature_names, feature_version=feature_version,
+        window_days=window_days, feature_names=feature_names, feature_version=feature_version, bad_days=bad_days,
     )  # fmt: skip
     run(con, copy_sql(into, selected))
     ((_, hashed),) = rows(con, fingerprint_sql(quote(into), [*COLUMNS, *feature_names]))
@@ -103,6 +105,7 @@ def training_set_sql(
     window_days: int | None,
     feature_names: Sequence[str],
     feature_version: str,
+    bad_days: Collection[date] = (),
 ) -> str:
     """SQL of a snapshot: one row is one mature request with the newest label known at ``instant``.
 
@@ -113,6 +116,8 @@ def training_set_sql(
     window = f"to_microseconds({round(label.window_hours * 3_600_000_000)})"
     named = "".join(f", {quote(name)}" for name in feature_names)
     lower = "" if window_days is None else f"and day > {literal(day)} - {int(window_days)}"
+    if bad_days:
+        lower += f" and day not in ({', '.join(literal(bad) for bad in sorted(bad_days))})"
     return f"""
         with asked as (
             select day::date as prediction_day, request_id, predicted_at, predicted_at + {window} as mature_at{named}

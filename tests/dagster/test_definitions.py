@@ -83,9 +83,8 @@ def test_the_schedule_and_the_sensors_are_on_from_the_start(defs: dg.Definitions
     assert schedule.name == "flight_delays_daily_schedule"
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or []}
-    assert sensors == {
-        f"flight_delays_{name}_sensor": dg.DefaultSensorStatus.RUNNING for name in ("retrain", "alert", "failed_run")
-    }
+    names = ("retrain", "alert", "escalation", "digest", "freeze", "rollback", "failed_run")
+    assert sensors == {f"flight_delays_{name}_sensor": dg.DefaultSensorStatus.RUNNING for name in names}
 
 
 def test_the_names_of_the_jobs(defs: dg.Definitions) -> None:

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
-from mlops_assets import MLService, ModelTier
+from mlops_assets import IncidentPolicy, MLService, ModelTier
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.dagster_home import instance as open_instance
 from mlops_assets.build import Watcher, build_definitions, replay_run, settle
@@ -164,6 +164,43 @@ def test_an_incident_is_told_once_in_the_tick_itself(
     assert sorted(row["decision_id"] for row in done) == sorted(told)
     tick(defs, instance, "parcels_alert_sensor")
     assert len([r for r in world.ledger.effective("actions", "parcels") if r["state"] == "done"]) == len(told)
+
+
+def test_each_sensor_carries_out_its_own_kind_once(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    """Nobody takes the incident, and a week ends: three sensors, three messages, none of them twice."""
+    world = a_world(tmp_path / "home", a_service(incidents=IncidentPolicy(digest="weekly")))
+    deliver_all(world.home.landing, span(0, 4), without=[("orders", FIRST + timedelta(days=1))])
+    close(world, span(0, 4), acts=False)
+    defs = build_definitions([world.service], world.home)
+
+    def done() -> list[tuple[str, str]]:
+        kinds = {row["decision_id"]: row["kind"] for row in world.ledger.effective("decisions", "parcels")}
+        rows = world.ledger.rows("actions", "parcels")
+        return sorted((kinds[row["decision_id"]], row["by"]) for row in rows if row["state"] == "done")
+
+    expected: list[tuple[str, str]] = []
+    for name, kind in (("alert", "open_incident"), ("escalation", "escalate"), ("digest", "digest")):
+        for _twice in range(2):
+            assert tick(defs, instance, f"parcels_{name}_sensor") == []
+        expected.append((kind, f"{name} sensor"))
+        assert done() == sorted(expected)
+    assert {row["kind"] for row in pending_decisions(world)} <= {"retrain", "freeze"}
+
+
+def test_the_page_of_a_day_shows_the_open_incidents_with_their_playbook(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    world = a_world(tmp_path / "home")
+    deliver_all(world.home.landing, span(0, 2), without=[("orders", FIRST + timedelta(days=1))])
+    replay_run(world, build_definitions([world.service], world.home), instance, span(0, 2), Watcher())
+    verdict = dg.AssetKey(["parcels", "verdict"])
+    event = instance.get_latest_materialization_event(verdict)
+    assert event is not None and event.asset_materialization is not None
+    page = event.asset_materialization.metadata["open incidents"].value
+    assert isinstance(page, str) and "open_incident-orders" in page and "## What is asked of you" in page
+    [check] = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(verdict, "incidents"), 1)
+    assert check.event is not None and "orders" in str(check.event.dagster_event)
+    assert check.status.value == "FAILED"
 
 
 def test_a_blocked_day_stays_missing_where_nothing_was_computed(tmp_path: Path, instance: dg.DagsterInstance) -> None:

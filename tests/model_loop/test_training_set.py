@@ -40,6 +40,7 @@ def build(
     instant: datetime = NOON + WINDOW,
     judged_days: int = 3,
     window_days: int | None = None,
+    bad_days: tuple[date, ...] = (),
 ) -> Snapshot:
     typed = pd.DataFrame(labels)
     typed["value"] = typed["value"].astype("float64")
@@ -48,7 +49,7 @@ def build(
     return build_training_set(
         con, features="features", labels="labels", label=LABEL, instant=instant, day=instant.date(),
         judged_days=judged_days, window_days=window_days, feature_names=("speed", "carrier_code"),
-        feature_version="v1", into="ts",
+        feature_version="v1", into="ts", bad_days=bad_days,
     )  # fmt: skip
 
 
@@ -187,3 +188,14 @@ def test_a_draw_takes_the_same_rows_again_and_keeps_most_of_them_when_the_set_gr
     assert len(one) == 300
     assert 200 < len(set(one) & set(drawn(1000))) < 300
     assert len(drawn(800, rows=5000)) == 800
+
+
+def test_days_that_a_person_called_bad_are_not_learned_from() -> None:
+    with duckdb.connect() as con:
+        days = [NOON - timedelta(days=back) for back in (2, 1, 0)]
+        features = [asked(str(when.day), when) for when in days]
+        labels = [told(str(when.day), 1.0, known_at=when, event_at=when) for when in days]
+        whole = build(con, features, labels)
+        less = build(con, features, labels, bad_days=(days[1].date(),))
+        assert set(values(con)) == {str(days[0].day), str(days[2].day)}
+        assert whole.fingerprint != less.fingerprint
