@@ -38,8 +38,8 @@ from mlops_assets.service.operations import (
 )
 from mlops_assets.service.ownership import Duty, Owner, Raci
 from mlops_assets.service.prediction_log import PredictionLog
-from mlops_assets.service.rollout import RolloutPolicy
 from mlops_assets.service.rollback import RollbackPolicy
+from mlops_assets.service.rollout import RolloutPolicy
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
