@@ -7,7 +7,7 @@ import pandas as pd
 
 from mlops_assets.adapters.engine import frame, literal
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.block import Block
+from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.learned import trainings_of
 from mlops_assets.closing.standing import inputs
 from mlops_assets.closing.world import World
@@ -24,7 +24,7 @@ def drift_of(world: World, block: Block, series: pd.DataFrame) -> pd.DataFrame:
     trainings = trainings_of(world, block)
     parts = [
         find_drift(
-            series, days=days, policy=policy, critical=policy.critical_features, blocked=set(block.blocked),
+            series, days=days, policy=policy, critical=policy.critical_features, blocked=blocked_by_then(world, block),
             answers=answers, closed=closed_days(events, days), trainings=trainings,
         )
         for days, answers in days_with_the_same_answers(world, block.days)
