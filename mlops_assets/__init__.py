@@ -24,7 +24,7 @@ from mlops_assets.service.features import (
     WindowView,
 )
 from mlops_assets.service.kpi import KpiPolicy
-from mlops_assets.service.labels import LabelDefinition
+from mlops_assets.service.labels import LabelDefinition, LabelNoise
 from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import (
     DailyBill,
@@ -67,6 +67,7 @@ __all__ = [
     "LabelDefinition",
     "LabelDelayObjective",
     "LatencyObjective",
+    "LabelNoise",
     "LatestView",
     "MLService",
     "MLServiceComponent",

@@ -239,9 +239,7 @@ def warnings(world: World) -> Iterator[str]:
 
 def _unmeasured_rules(service: MLService) -> Iterator[str]:
     """Rules about a metric that nobody measures: they would be learning for ever."""
-    from mlops_assets.monitoring_loop.quality import METRICS
-
-    measured = {*METRICS, *([service.quality.kpi.name] if service.quality.kpi else [])}
+    measured = {*service.quality.metrics, *([service.quality.kpi.name] if service.quality.kpi else [])}
     for rule in (*service.quality.degradation, *service.retrain_when):
         if rule.metric not in measured:
             yield f"rule '{rule.sentence}': '{rule.metric}' is not measured; measured: {', '.join(sorted(measured))}"

@@ -34,6 +34,7 @@ from mlops_assets.closing.known import (
     inputs_fingerprints,
     source_states,
 )
+from mlops_assets.closing.maturing import measure_completeness
 from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop import attribution
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
@@ -101,6 +102,7 @@ def compute_block(
     profile_labels(con, labels="labels", days=days, into="profiles")
     profile_label_timing(world, con, days)
     add_feature_profiles(world, block, days)
+    measure_completeness(world, con, days)
     _measure_quality(world, block)
     _measure_kpi(world, block)
     _measure_operations(world, block)
@@ -146,7 +148,7 @@ def _measure_quality(world: World, block: Block) -> None:
     for label in world.service.labels:
         measure_quality(
             block.con, world.service.reading(label), predictions=_predictions_for(block.con, label), labels="labels",
-            days=block.days, into="quality", blocked=blocked_by_then(world, block),
+            completeness="completeness", days=block.days, into="quality", blocked=blocked_by_then(world, block),
         )  # fmt: skip
 
 

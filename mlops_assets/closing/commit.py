@@ -16,7 +16,8 @@ from mlops_assets.closing.world import World, arrow
 from mlops_assets.monitoring_loop.incidents import Incident
 from mlops_assets.tables import BY_NAME, TABLES
 
-LOOP_TABLES = ("predictions", "conflicts", "labels", "outcomes", "profiles", "quality", "kpi", "rules", "operations",
+LOOP_TABLES = ("predictions", "conflicts", "labels", "outcomes", "completeness", "profiles", "quality", "kpi", "rules",
+               "operations",
                "objectives", "drift", "loop_sync", "verdicts")  # fmt: skip
 """Tables that the day loop writes, in commit order."""
 

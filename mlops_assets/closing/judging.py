@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import duckdb
 import pandas as pd
 
-from mlops_assets.adapters.engine import literal, put, quote, run
+from mlops_assets.adapters.engine import frame, literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.changes import changes_of
@@ -21,6 +21,7 @@ from mlops_assets.closing.standing import Standing, inputs, open_incident, stand
 from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import CHANGING, Kind, decision_row
+from mlops_assets.feedback_loop.maturity import arrival_series_sql
 from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import history_days, series_from_profiles
 from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
@@ -59,10 +60,10 @@ def series(world: World, block: Block) -> pd.DataFrame:
     """The profiles as series, closed days before the block and the block's own."""
     before = min(block.days)
     first, last = before - timedelta(days=history_days(world.service.drift)), before - timedelta(days=1)
-    views = {"profiles": "closed_profiles", "operations": "closed_operations"}
+    views = {"profiles": "closed_profiles", "operations": "closed_operations", "completeness": "closed_completeness"}
     for name, view in views.items():
         world.lake.view(block.con, name, BY_NAME[name].columns, name=view, first=first, last=last)
-    for name in ("profiles", "operations"):
+    for name in ("profiles", "operations", "completeness"):
         run(block.con, with_closed_days_sql(name, before))
     open_roles(world, block, first)
     profiled = series_from_profiles(
@@ -71,7 +72,8 @@ def series(world: World, block: Block) -> pd.DataFrame:
     running = operations_series(
         block.con, operations="all_operations", with_latency=world.service.operations.watches_latency
     )
-    return pd.concat([profiled, running], ignore_index=True)
+    arriving = frame(block.con, arrival_series_sql(world.service.label, "all_completeness"))
+    return pd.concat([profiled, running, arriving], ignore_index=True)
 
 
 def evidence_of(world: World, block: Block) -> list[Evidence]:

@@ -25,7 +25,8 @@ from mlops_assets.closing.repairing import (
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME
 
-DERIVED = ("profiles", "quality", "kpi", "rules", "operations", "objectives", "drift", "loop_sync", "verdicts")
+DERIVED = ("completeness", "profiles", "quality", "kpi", "rules", "operations", "objectives", "drift", "loop_sync",
+           "verdicts")  # fmt: skip
 """Tables of the day loop that are a function of facts and ledger; outcomes are a projection and are left alone."""
 
 

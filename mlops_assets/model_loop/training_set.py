@@ -110,11 +110,13 @@ def training_set_sql(
     """SQL of a snapshot: one row is one mature request with the newest label known at ``instant``.
 
     As in ``outcomes``, events outside the label window do not count, and of the others the newest one does; a
-    withdrawn one (value null) leaves its request out. A day is wholly mature if none of its requests is still
-    open. Days that are partly mature and newer than the judged ones are ``refit``.
+    withdrawn one (value null) leaves its request out, unless what is not labelled counts as negative. A day is
+    wholly mature if none of its requests is still open. Days that are partly mature and newer than the judged ones
+    are ``refit``.
     """
     window = f"to_microseconds({round(label.window_hours * 3_600_000_000)})"
     named = "".join(f", {quote(name)}" for name in feature_names)
+    join, value = ("left join", "coalesce(l.value, 0.0)") if label.is_one_sided else ("join", "l.value")
     lower = "" if window_days is None else f"and day > {literal(day)} - {int(window_days)}"
     if bad_days:
         lower += f" and day not in ({', '.join(literal(bad) for bad in sorted(bad_days))})"
@@ -125,11 +127,11 @@ def training_set_sql(
             where feature_version = {literal(feature_version)} and day <= {literal(day)} {lower}
         ),
         labelled as (
-            select a.* exclude (predicted_at), l.value, l.known_at
+            select a.* exclude (predicted_at), {value} as value, coalesce(l.known_at, a.mature_at) as known_at
             from asked a
-            join {quote(labels)} l on l.request_id = a.request_id and l.label_version = {literal(label.version)}
-            where a.mature_at <= {literal(instant)} and l.event_at <= a.mature_at
-              and l.known_at <= {literal(instant)} and l.day <= {literal(day)}
+            {join} {quote(labels)} l on l.request_id = a.request_id and l.label_version = {literal(label.version)}
+              and l.event_at <= a.mature_at and l.known_at <= {literal(instant)} and l.day <= {literal(day)}
+            where a.mature_at <= {literal(instant)}
             qualify row_number() over (partition by a.request_id order by l.known_at desc) = 1
         ),
         mature as (select * from labelled where value is not null),

@@ -294,7 +294,10 @@ def daily_auc(counts: Counts, known: Completeness, *, noise: Noise | None = None
     outcomes arrive, missing labels change neither (weights of one outcome cancel).
     """
     found = auc_of_arriving_positives(counts, known) if known.is_one_sided else delong(counts)
-    return found.clipped() if noise is None else auc_without_noise(found, counts, known, noise).clipped()
+    if noise is None:
+        return found.clipped()
+    share = daily_ratio("positive_share", counts, known).value
+    return auc_without_noise(found, share, noise).clipped()
 
 
 def delong(counts: Counts) -> Estimate:
@@ -330,13 +333,12 @@ def auc_of_arriving_positives(counts: Counts, known: Completeness) -> Estimate:
     return around(value, np.where(m > 1, variance + known.variance(of_share, np.zeros_like(n)), np.nan))
 
 
-def auc_without_noise(found: Estimate, counts: Counts, known: Completeness, noise: Noise) -> Estimate:
-    """The AUC that right labels would give.
+def auc_without_noise(found: Estimate, share: Array, noise: Noise) -> Estimate:
+    """The AUC that right labels would give, where ``share`` of the labels is positive.
 
     (AUC - (a + b) / 2) / (1 - a - b), with a the share of wrong labels among positives and b among negatives
     (A. K. Menon, B. van Rooyen, C. S. Ong and R. C. Williamson, ICML 2015). The error of a and b is left out.
     """
-    share = daily_ratio("positive_share", counts, known).value
     right = (share - noise.to_positive) / noise.kept
     wrong = (1 - right) * noise.to_positive / share + right * noise.to_negative / (1 - share)
     value, low, high = ((bound - wrong / 2) / (1 - wrong) for bound in (found.value, found.low, found.high))
@@ -397,3 +399,12 @@ def window_mean(value: Array, daily: Array, starts: NDArray[np.int64]) -> Estima
     spread = np.add.reduceat(np.where(there, (daily - centre) ** 2, 0.0), starts) / (days - 1)
     half = student(days - 1) * np.sqrt(spread / days)
     return Estimate(value, value - half, value + half).clipped()
+
+
+def window_auc(pooled: Array, counts: Counts, starts: NDArray[np.int64], *, noise: Noise | None = None) -> Estimate:
+    """A pooled AUC with a t interval from the spread of the daily ones; the arguments as in ``window_ratio``."""
+    found = window_mean(pooled, delong(counts).value, starts)
+    if noise is None:
+        return found
+    positives, labelled = (np.add.reduceat(array, starts) for array in (counts.positive.n, counts.counted))
+    return auc_without_noise(found, positives / labelled, noise).clipped()

@@ -98,12 +98,14 @@ def cells_sql() -> str:
     """
 
 
-def rows_sql(slices: Iterable[str], is_positive: str) -> str:
+def rows_sql(slices: Iterable[str], *, is_one_sided: bool) -> str:
     """SQL of ``quality_rows``: one prediction in one state and one group, with what is known of it then.
 
     Each counts for its version, and for *served* if it was the answer; in slice *all* and, where single days
-    are asked for, in one slice per declared name. ``is_positive`` is null without a label (or a score).
+    are asked for, in one slice per declared name. ``is_positive`` is null without a score, and without a label
+    unless such a request counts as negative (``is_one_sided``).
     """
+    is_positive = "coalesce(value > 0.5, false)" if is_one_sided else "value > 0.5"
     parts = ", ".join(
         f"{literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
         for name in slices
@@ -132,81 +134,98 @@ def rows_sql(slices: Iterable[str], is_positive: str) -> str:
     """
 
 
-def hits_sql() -> str:
-    """SQL of ``quality_hits``: one score of one group in one state, with its labelled rows by outcome."""
-    return """
-        create or replace temp table quality_hits as
-        select state, group_id, score, count(*) filter (where is_positive) as positives,
-               count(*) filter (where not is_positive) as negatives
-        from quality_rows where is_positive is not null
-        group by all
-    """
-
-
-def ranked_hits_sql() -> str:
-    """SQL of a relation: hits with twice the negatives below and the positives above, ties counting half."""
-    return """(
-        select *, (2 * sum(negatives) over upward - negatives)::bigint as below,
-               (2 * (sum(positives) over whole - sum(positives) over upward) + positives)::bigint as above
-        from quality_hits
-        window upward as (partition by state, group_id order by score),
-               whole as (partition by state, group_id)
-    )"""
-
-
 POWERS = ("p1", "p2", "p3", "p4")
 LOSSES = ("own", "own_squares", "other", "other_squares", "product")
 SUMS = POWERS + LOSSES
 """Sums per outcome: powers of the score; the log loss, its square, the log loss had the outcome been the other
 one, its square, and the product of the two."""
+BINS = 4096
+"""Bins of a score histogram, equal steps of asin(sqrt(score)): narrow where scores are rare, near 0 and 1."""
+HISTOGRAM_FROM = 2000
+"""From this many rows with an outcome on, scores are counted in bins: the error of an AUC is below 1e-4."""
 
 
-def terms_sql(*, is_crossed: bool) -> str:
-    """SQL of the summands of one hit: integers in 1e-12; log loss is cut off where scikit-learn does."""
-    chance = "(score / 1e9)"
-    losses = {
-        True: f"-ln(greatest({chance}, 2.220446049250313e-16))",
-        False: "-ln(greatest((1000000000 - score) / 1e9, 2.220446049250313e-16))",
-    }
+def sums_sql(*, is_crossed: bool) -> str:
+    """SQL of ``quality_sums``: one row per state and group; all sums are sums of integers.
 
-    def scaled(*factors: str) -> str:
-        return f"round({' * '.join(f'({factor})' for factor in factors)} * 1e12)::bigint"
-
-    columns = [f"{scaled(*[chance] * power)} as {name}" for power, name in enumerate(POWERS, start=1)]
-    for outcome, suffix in ((True, "1"), (False, "0")):
-        own, other = losses[outcome], losses[not outcome]
-        products = {"own": (own,), "own_squares": (own, own)}
-        if is_crossed:
-            products |= {"other": (other,), "other_squares": (other, other), "product": (own, other)}
-        columns += [f"{scaled(*products[name])} as {name}_{suffix}" for name in products]
-    return ", ".join(columns)
-
-
-def counts_sql(*, is_crossed: bool) -> str:
-    """SQL of ``quality_counts``: one row per state and group; all sums are sums of integers.
-
-    ``is_crossed``: also count the losses that the other outcome would have given.
+    Log loss is cut off where scikit-learn does. ``is_crossed``: also the losses that the other outcome would have
+    given.
     """
-    counted = SUMS if is_crossed else SUMS[: SUMS.index("other")]
-    sums = ", ".join(
-        (f"sum({name if name in POWERS else f'{name}_{suffix}'} * {rows})" if name in counted else "0")
-        + f" as {name}_{suffix}"
-        for suffix, rows in (("1", "positives"), ("0", "negatives"))
+    chance, lost = "(score / 1e9)", "((1000000000 - score) / 1e9)"
+    own, other = (f"-ln(greatest(case when {test} then {chance} else {lost} end, 2.220446049250313e-16))"
+                  for test in ("is_positive", "not is_positive"))  # fmt: skip
+    products = {name: (chance,) * power for power, name in enumerate(POWERS, start=1)}
+    products |= {"own": (own,), "own_squares": (own, own)}
+    if is_crossed:
+        products |= {"other": (other,), "other_squares": (other, other), "product": (own, other)}
+    terms = ", ".join(
+        f"sum(round({' * '.join(f'({factor})' for factor in factors)} * 1e12)::bigint) as {name}"
+        for name, factors in products.items()
+    )
+    wide = ", ".join(
+        (f"max({name}) filter (where {test})" if name in products else "0") + f" as {name}_{suffix}"
+        for suffix, test in (("1", "is_positive"), ("0", "not is_positive"))
         for name in SUMS
     )
     return f"""
-        create or replace temp table quality_counts as
-        select * from (
-            select state, group_id, any_value(version) as version, any_value(role) as role,
-                   any_value(slice) as slice, count(*) as n, count(value) filter (where score is not null) as n_labelled
-            from quality_rows
-            group by all
+        create or replace temp table quality_sums as
+        select state, group_id, any_value(version) as version, any_value(role) as role, any_value(slice) as slice,
+               sum(n)::bigint as n, sum(n_labelled)::bigint as n_labelled,
+               coalesce(max(n) filter (where is_positive), 0) as positives,
+               coalesce(max(n) filter (where not is_positive), 0) as negatives, {wide}
+        from (
+            select state, group_id, is_positive, any_value(version) as version, any_value(role) as role,
+                   any_value(slice) as slice, count(*) as n,
+                   count(value) filter (where score is not null) as n_labelled, {terms}
+            from quality_rows group by state, group_id, is_positive
         )
-        left join (
-            select state, group_id, sum(positives) as positives, sum(negatives) as negatives, {sums},
-                   sum(below * positives) as below, sum(below * below::hugeint * positives) as below_squares,
+        group by state, group_id
+    """
+
+
+def bin_sql(bins: int) -> str:
+    """SQL of the bin of a score."""
+    return f"least(floor({bins} * 2 / pi() * asin(sqrt(score / 1e9))), {bins - 1})::bigint"
+
+
+def hits_sql() -> str:
+    """SQL of ``quality_hits``: one score of one group in one state, with its rows by outcome.
+
+    From ``HISTOGRAM_FROM`` rows with an outcome on, the scores of a bin are all taken for its middle.
+    """
+    middle = f"round(1e9 * pow(sin(({bin_sql(BINS)} + 0.5) * pi() / {2 * BINS}), 2))::bigint"
+    return f"""
+        create or replace temp table quality_hits as
+        select state, group_id, case when is_large then {middle} else score end as score,
+               count(*) filter (where is_positive) as positives, count(*) filter (where not is_positive) as negatives
+        from (
+            select state, group_id, score, is_positive from quality_rows where is_positive is not null
+        ) join (
+            select state, group_id, positives + negatives >= {HISTOGRAM_FROM} as is_large from quality_sums
+        ) using (state, group_id)
+        group by all
+    """
+
+
+def counts_sql() -> str:
+    """SQL of ``quality_counts``: ``quality_sums`` with the placements that an AUC needs.
+
+    Of a hit, ``below`` is twice the negatives below and ``above`` twice the positives above, ties counting half.
+    """
+    return """
+        create or replace temp table quality_counts as
+        select * from quality_sums left join (
+            select state, group_id, sum(below * positives) as below,
+                   sum(below * below::hugeint * positives) as below_squares,
                    sum(above * above::hugeint * negatives) as above_squares
-            from (select *, {terms_sql(is_crossed=is_crossed)} from {ranked_hits_sql()})
+            from (
+                select state, group_id, positives, negatives,
+                       (2 * sum(negatives) over upward - negatives)::bigint as below,
+                       (2 * (sum(positives) over whole - sum(positives) over upward) + positives)::bigint as above
+                from quality_hits
+                window upward as (partition by state, group_id order by score),
+                       whole as (partition by state, group_id)
+            )
             group by all
         ) using (state, group_id)
     """
@@ -251,11 +270,10 @@ def exact_aucs_sql() -> str:
     """
 
 
-def histograms_sql(bins: int) -> str:
+def histograms_sql() -> str:
     """SQL of ``(state, group_id, bin, negatives, positives)``: non-empty score bins of what members name."""
     return f"""
-        select state, group_id,
-               least(floor({bins} * 2 / pi() * asin(sqrt(score / 1e9))), {bins - 1})::bigint as bin,
+        select state, group_id, {bin_sql(BINS)} as bin,
                sum(negatives)::bigint as negatives, sum(positives)::bigint as positives
         from quality_hits semi join quality_members using (state, group_id)
         group by all order by all

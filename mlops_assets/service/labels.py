@@ -2,11 +2,34 @@
 
 import hashlib
 from datetime import date, timedelta
+from math import ceil
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from mlops_assets.service.policy import Hours, Identifier, Policy
+from mlops_assets.service.policy import Hours, Identifier, Policy, Share
+
+
+class LabelNoise(Policy):
+    """How often a label is wrong: shares that were estimated elsewhere, for example on labels given twice.
+
+    ``wrong_positive_share`` of the true negatives are labelled positive, ``wrong_negative_share`` of the true
+    positives negative; ``source`` says where the two numbers come from.
+    """
+
+    wrong_positive_share: Share
+    wrong_negative_share: Share
+    source: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _labels_say_something(self) -> "LabelNoise":
+        if self.wrong_positive_share + self.wrong_negative_share >= 1:
+            raise ValueError(
+                f"wrong_positive_share {self.wrong_positive_share:g} and wrong_negative_share "
+                f"{self.wrong_negative_share:g} add up to 1 or more: such labels say nothing; name the shares of "
+                "wrong labels, not of right ones"
+            )
+        return self
 
 
 class LabelDefinition(Policy):
@@ -23,8 +46,11 @@ class LabelDefinition(Policy):
     first; one with ``effective_from`` reads what is told from that day on and counts for predictions from then on.
 
     ``value`` is a boolean (or numeric) SQL expression over a row of ``source``. An outcome counts only if its
-    ``event_at`` is at most ``window_hours`` after ``predicted_at``; a request without one is never labelled
-    and is left out of quality and training: ``never_labelled`` says in words what such requests are.
+    ``event_at`` is at most ``window_hours`` after ``predicted_at``; a request without one is never labelled:
+    ``never_labelled`` says in words what such requests are, and ``unlabelled`` what they count as once the window
+    is over: left out of quality and training, or negative (a click, a claim: only the positive outcome is ever
+    reported). ``prior_completeness`` is the share of the labels known at age 0, 1, ... days, for the time in
+    which too few days are past the window to estimate it.
     """
 
     version: Identifier
@@ -39,6 +65,9 @@ class LabelDefinition(Policy):
     needs_decision: bool = False
     kpi: str | None = None
     effective_from: date | None = None
+    unlabelled: Literal["left_out", "negative"] = "left_out"
+    prior_completeness: tuple[Share, ...] = ()
+    noise: LabelNoise | None = None
 
     @property
     def window(self) -> timedelta:
@@ -49,7 +78,8 @@ class LabelDefinition(Policy):
     def meaning(self) -> dict[str, str]:
         """What makes a label mean what it means, field by field; another one needs another version."""
         fields = ("source", "request_id", "value", "window_hours", "attribution", "entity", "request_entity")
-        return {field: str(getattr(self, field)) for field in (*fields, "effective_from")}
+        meaning = {field: str(getattr(self, field)) for field in (*fields, "effective_from")}
+        return meaning | ({"unlabelled": self.unlabelled} if self.is_one_sided else {})
 
     @property
     def fingerprint(self) -> str:
@@ -71,5 +101,20 @@ class LabelDefinition(Policy):
             raise ValueError(
                 f"label '{self.version}': attribution '{self.attribution}' needs entity (of the outcome) and "
                 "request_entity (of the request)"
+            )
+        return self
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether only positive outcomes arrive."""
+        return self.unlabelled == "negative"
+
+    @model_validator(mode="after")
+    def _prior_is_a_curve(self) -> "LabelDefinition":
+        shares, ages = self.prior_completeness, ceil(self.window_hours / 24)
+        if shares and (len(shares) != ages or list(shares) != sorted(shares) or shares[0] == 0):
+            raise ValueError(
+                f"prior_completeness {shares} is not a curve: name one share above 0 for each age from 0 to "
+                f"{ages - 1} days, never falling; from the window on ({ages} days) all labels are there"
             )
         return self

@@ -40,17 +40,32 @@ class DriftPolicy(Policy):
     training_distance: float = Field(default=0.4, gt=0, description="The same for its distribution.")
 
 
+BinaryMetric = Literal[
+    "brier", "log_loss", "auc", "calibration_ratio", "positive_share", "lift", "average_precision",
+    "precision_at_recall", "recall_at_precision", "calibration_error", "approval_at_risk", "approval_uplift",
+]  # fmt: skip
+"""What can be measured of a service that predicts yes or no; docs/monitoring-loop.md has the formulas."""
+
+
 class QualityPolicy(Policy):
     """Which metrics are computed, over which windows and slices.
 
     ``slices`` maps the name of a slice to an SQL expression over the request: ``{"carrier": "carrier"}`` is the
-    column itself. The values are kept with every prediction.
+    column itself. The values are kept with every prediction. ``metrics`` are computed; ``core_metrics`` are the
+    few that people look at. ``at_recall``, ``at_precision``, ``calibration_bands`` and ``max_risk_share`` are what
+    ``precision_at_recall``, ``recall_at_precision``, ``calibration_error`` and ``approval_at_risk`` are fixed at.
 
     ``degradation`` are the sentences that open an incident when they come true; ``calibration`` is watched
     without being asked (None switches it off). ``kpi`` says what an answer is worth.
     """
 
     core_metrics: tuple[str, ...] = Field(default=("brier", "auc", "calibration_ratio"), min_length=1)
+    metrics: tuple[BinaryMetric, ...] = ("brier", "log_loss", "auc", "calibration_ratio", "positive_share")
+    estimates: bool = Field(default=True, description="Also what a day should give before it has labels.")
+    at_recall: Share = Field(default=0.8, gt=0)
+    at_precision: Share = Field(default=0.5, gt=0)
+    calibration_bands: int = Field(default=10, ge=2)
+    max_risk_share: Share = Field(default=0.1, description="Positives among the approved, 0.1 = 10 %.")
     windows_days: tuple[int, ...] = (1, 7, 14, 28)
     slices: dict[Identifier, str] = {}
     min_labels: int = Field(default=50, ge=1)

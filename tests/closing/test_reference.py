@@ -122,7 +122,7 @@ def test_positive_shares_are_those_of_the_labels_known_on_the_day(history: tuple
     events = expected_labels(delivered)
     predictions = stored(world, "predictions")
     rows = stored(world, "quality").query("window_days == 1 and slice == 'all' and version == 'served'")
-    measured = rows[(rows["metric"] == "positive_share") & rows["value"].notna()]
+    measured = rows[(rows["metric"] == "positive_share") & rows["raw_value"].notna()]
     assert len(measured) > DAYS / 2 or "positive_share" not in set(rows["metric"])
     for row in rows[rows["metric"] == rows["metric"].iloc[0]].itertuples():
         about = predictions[predictions["day"] == row.prediction_day.date()].set_index("request_id")["predicted_at"]
@@ -132,5 +132,7 @@ def test_positive_shares_are_those_of_the_labels_known_on_the_day(history: tuple
                 known[request] = value
         labelled = [value for value in known.values() if value is not None]
         assert (row.n, row.n_labelled) == (len(about), len(labelled)), (row.day, row.prediction_day)
-        for share in measured[(measured["day"] == row.day) & (measured["prediction_day"] == row.prediction_day)].value:
+        for share in measured[
+            (measured["day"] == row.day) & (measured["prediction_day"] == row.prediction_day)
+        ].raw_value:
             assert share == pytest.approx(sum(labelled) / len(labelled))

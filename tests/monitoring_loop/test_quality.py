@@ -33,7 +33,19 @@ LABEL = LabelDefinition(
 
 def a_service(**quality: Any) -> Any:
     """All that quality asks of a service: its promises about quality and labels."""
-    return SimpleNamespace(quality=QualityPolicy(**quality), label=LABEL)
+    return SimpleNamespace(quality=QualityPolicy(**quality), label=LABEL, model=SimpleNamespace(prior=0.2))
+
+
+def all_known(days: Sequence[date]) -> pd.DataFrame:
+    """Rows of table ``completeness`` of a service that learns every label at once."""
+    return pd.DataFrame(
+        [
+            {"day": day, "age_days": age, "outcome": outcome, "value": 1.0, "variance": 0.0, "covariance": 0.0}
+            for day in days
+            for age in range(3)
+            for outcome in ("positive", "negative")
+        ]
+    ).assign(reason=pd.Series(dtype="str"), label_version="late15")
 
 
 def day(number: int) -> date:
@@ -73,6 +85,7 @@ class World:
         oldest = min(days) - timedelta(days=history_days(service))
         with open_engine() as con:
             register_days(con, NEW_YORK, min(days), max(days))
+            con.register("completeness", all_known(days))
             for name, rows in (("predictions", self.predictions), ("labels", self.labels)):
                 table = pd.DataFrame(rows)
                 con.register(name, table[(table["day"] >= oldest) & (table["day"] <= max(days))])
@@ -81,6 +94,7 @@ class World:
                 service,
                 predictions="predictions",
                 labels="labels",
+                completeness="completeness",
                 days=days,
                 into="quality",
                 blocked=[day(number) for number in blocked],

@@ -1,0 +1,60 @@
+"""Third step, computing: how much of the labels is known at which age, as of the end of each day of a block."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import duckdb
+
+from mlops_assets.adapters.engine import frame, put, quote, run
+from mlops_assets.closing.world import World
+from mlops_assets.feedback_loop.maturity import (
+    Triangle,
+    completeness_frame,
+    fill_triangle,
+    history_days,
+    horizon_days,
+    recall_triangle,
+    triangle_sql,
+)
+from mlops_assets.service.labels import LabelDefinition
+from mlops_assets.tables import BY_NAME
+
+TABLE = "completeness"
+
+
+def measure_completeness(world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+    """Temp table ``completeness`` of the block's days, from its predictions and labels and from earlier rows.
+
+    What had arrived on the days before the block stands in the rows that those days wrote: the history that is
+    read grows with the days, not with the predictions.
+    """
+    run(con, BY_NAME[TABLE].create_sql())
+    for label in world.service.labels:
+        _measure(world, con, label, min(days), max(days), days)
+
+
+def _measure(
+    world: World, con: duckdb.DuckDBPyConnection, label: LabelDefinition, first: date, last: date, days: Sequence[date]
+) -> None:
+    """The rows of one label definition."""
+    table = BY_NAME[TABLE]
+    triangle = Triangle.empty(first - timedelta(days=history_days(label)), last, horizon_days(label))
+    world.lake.view(
+        con, TABLE, table.columns, name="closed_completeness", first=triangle.first, last=first - timedelta(days=1)
+    )
+    recall_triangle(triangle, frame(con, arrived_sql("closed_completeness"), [label.version]))
+    asked = first - timedelta(days=horizon_days(label))
+    counted = triangle_sql(label, predictions="predictions", labels="labels", first=asked, last=last)
+    fill_triangle(triangle, frame(con, counted))
+    put(con, "completeness_found", completeness_frame(triangle, label, days))
+    run(con, keep_sql(TABLE, "completeness_found"))
+
+
+def arrived_sql(stored: str) -> str:
+    """SQL of what earlier days of one label version counted; parameter: the version."""
+    return f"select day, outcome, age_days, arrived from {quote(stored)} where label_version = ?"
+
+
+def keep_sql(into: str, found: str) -> str:
+    """SQL that puts rows into a table of the declared shape."""
+    return f"insert into {quote(into)} by name select * from {quote(found)}"

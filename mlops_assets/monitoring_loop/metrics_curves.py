@@ -1,0 +1,181 @@
+"""Measure: metrics that need the whole order of the scores, question by question. Computed only if declared.
+
+A curve is what stands at each distinct score, from the highest down. Labels to come are weighed as in
+``metrics.py``. Over several days the value is pooled and the interval comes from the spread of the daily values.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlops_assets.monitoring_loop.metrics import Z95, Array, wilson
+
+STEP = 1e-4
+"""Change of log G with which a slope is measured."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of one question: the shares known of both outcomes, the variance of their logarithms, and one-sidedness."""
+
+    positive: float = 1.0
+    negative: float = 1.0
+    variance_positive: float = 0.0
+    variance_negative: float = 0.0
+    covariance: float = 0.0
+    is_one_sided: bool = False
+
+    def moved(self, positive: float, negative: float) -> "Weights":
+        """With the logarithms of the shares moved."""
+        return Weights(
+            self.positive * np.exp(positive), self.negative * np.exp(negative), is_one_sided=self.is_one_sided
+        )
+
+
+@dataclass(frozen=True)
+class ScoreCurve:
+    """Labelled positives and negatives at each distinct score, from the highest score down."""
+
+    score: Array
+    positives: Array
+    negatives: Array
+
+    def weighed(self, weights: Weights) -> tuple[Array, Array]:
+        """What the positives and negatives at each score stand for."""
+        positives = self.positives / weights.positive
+        if weights.is_one_sided:
+            return positives, self.negatives + self.positives - positives
+        return positives, self.negatives / weights.negative
+
+    def __add__(self, other: "ScoreCurve") -> "ScoreCurve":
+        """Two days as one."""
+        score, place = np.unique(-np.append(self.score, other.score), return_inverse=True)
+        sums = [
+            np.bincount(place, weights=np.append(mine, theirs), minlength=len(score)).astype(np.float64)
+            for mine, theirs in ((self.positives, other.positives), (self.negatives, other.negatives))
+        ]
+        return ScoreCurve(-score, sums[0], sums[1])
+
+
+def average_precision(curve: ScoreCurve, weights: Weights, level: float) -> float:
+    """Mean precision over the positives, from the highest score down; as in scikit-learn."""
+    positives, negatives = curve.weighed(weights)
+    found = np.cumsum(positives)
+    precision = found / (found + np.cumsum(negatives))
+    return float((positives * precision).sum() / found[-1])
+
+
+def precision_at_recall(curve: ScoreCurve, weights: Weights, level: float) -> float:
+    """Precision at the highest threshold that finds a share ``level`` of the positives."""
+    positives, negatives = curve.weighed(weights)
+    at = place_of_recall(curve, level)
+    found = positives[: at + 1].sum()
+    return float(found / (found + negatives[: at + 1].sum()))
+
+
+def place_of_recall(curve: ScoreCurve, level: float) -> int:
+    """Where the threshold stands that finds a share of the positives; weights do not move it."""
+    found = np.cumsum(curve.positives)
+    return int(np.searchsorted(found, level * found[-1] * (1 - 1e-12)))
+
+
+def recall_at_precision(curve: ScoreCurve, weights: Weights, level: float) -> float:
+    """Largest share of the positives found by a threshold whose precision is at least ``level``; 0 if none is."""
+    positives, negatives = curve.weighed(weights)
+    found = np.cumsum(positives)
+    reaches = found / (found + np.cumsum(negatives)) >= level
+    return float((found[reaches] / found[-1]).max(initial=0.0))
+
+
+def calibration_error(curve: ScoreCurve, weights: Weights, level: float) -> float:
+    """Mean distance between score and rate over ``level`` bands of equal width (M. P. Naeini et al., AAAI 2015).
+
+    Never below 0, so noise lifts it: compare groups of like size.
+    """
+    positives, negatives = curve.weighed(weights)
+    gap = bands_of(curve, positives * (1 - curve.score) - negatives * curve.score, int(level))
+    return float(np.abs(gap).sum() / (positives.sum() + negatives.sum()))
+
+
+def bands_of(curve: ScoreCurve, values: Array, bands: int) -> Array:
+    """Sums of values per band of scores."""
+    band = np.minimum((curve.score * bands).astype(np.int64), bands - 1)
+    return np.bincount(band, weights=values, minlength=bands).astype(np.float64)
+
+
+Metric = Callable[[ScoreCurve, Weights, float], float]
+CURVES: dict[str, Metric] = {
+    "average_precision": average_precision,
+    "precision_at_recall": precision_at_recall,
+    "recall_at_precision": recall_at_precision,
+    "calibration_error": calibration_error,
+}
+
+
+def daily_curve_metric(metric: str, curve: ScoreCurve, weights: Weights, level: float) -> tuple[float, float, float]:
+    """Value and 95 % bounds on one day; the row is the unit.
+
+    Average precision: logit interval (K. Boyd, K. H. Eng and C. D. Page, ECML 2013). Precision and recall: Wilson's
+    interval at the threshold found. Calibration error: normal, with the side of each band as found. The error of
+    the known shares is added by the delta method, but not for recall, whose threshold it moves.
+    """
+    value = CURVES[metric](curve, weights, level)
+    extra = 0.0 if metric == "recall_at_precision" else owed_to_weights(metric, curve, weights, level)
+    positives, share = float(curve.positives.sum()), value * (1 - value)
+    if metric == "calibration_error":
+        half = Z95 * np.sqrt(calibration_variance(curve, weights, int(level), value) + extra)
+        return value, max(0.0, value - half), min(1.0, value + half)
+    if share <= 0 and metric == "average_precision":
+        return value, np.nan, np.nan
+    if metric == "average_precision":
+        logit, half = np.log(value / (1 - value)), Z95 * np.sqrt(1 / (positives * share) + extra / share**2)
+        return value, float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
+    rows = positives
+    if metric == "precision_at_recall":
+        above = slice(0, place_of_recall(curve, level) + 1)
+        rows = float(curve.positives[above].sum() + curve.negatives[above].sum())
+    if share > 0:
+        rows = share / (share / rows + extra)
+    found = wilson(np.array([value]), np.array([rows]))
+    return value, float(found.low[0]), float(found.high[0])
+
+
+def owed_to_weights(metric: str, curve: ScoreCurve, weights: Weights, level: float) -> float:
+    """Variance that a metric owes to the estimated shares."""
+    if weights.variance_positive == 0 and weights.variance_negative == 0:
+        return 0.0
+    slopes = []
+    for moved in ((STEP, 0.0), (0.0, STEP)):
+        up, down = (
+            CURVES[metric](curve, weights.moved(sign * moved[0], sign * moved[1]), level) for sign in (1.0, -1.0)
+        )
+        slopes.append((up - down) / (2 * STEP))
+    positive, negative = slopes
+    return (
+        positive**2 * weights.variance_positive
+        + 2 * positive * negative * weights.covariance
+        + negative**2 * weights.variance_negative
+    )
+
+
+def calibration_variance(curve: ScoreCurve, weights: Weights, bands: int, value: float) -> float:
+    """Variance of the calibration error over rows, each band staying on the side where it was found."""
+    positives, negatives = curve.weighed(weights)
+    gap = bands_of(curve, positives * (1 - curve.score) - negatives * curve.score, bands)
+    side = np.sign(gap)[np.minimum((curve.score * bands).astype(np.int64), bands - 1)]
+    total, times = positives.sum() + negatives.sum(), 1 / weights.positive
+    if weights.is_one_sided:
+        of_positives, of_negatives, other = side * (times - curve.score) - value, -side * curve.score - value, 1.0
+    else:
+        of_positives, of_negatives = times * (side * (1 - curve.score) - value), -side * curve.score - value
+        other = 1 / weights.negative
+    squares = curve.positives * of_positives**2 + curve.negatives * (other * of_negatives) ** 2
+    return float(squares.sum() / total**2)
+
+
+def threshold_at_risk(curve: ScoreCurve, risk: float) -> float:
+    """The highest score up to which at most a share ``risk`` of the rows is positive; below every score if none is."""
+    bad, good = np.cumsum(curve.positives[::-1]), np.cumsum(curve.negatives[::-1])
+    is_within = bad / (bad + good) <= risk
+    return float(curve.score[::-1][np.flatnonzero(is_within)[-1]]) if is_within.any() else -1.0

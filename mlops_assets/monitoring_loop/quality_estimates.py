@@ -1,0 +1,168 @@
+"""Measure: what the metrics of a day will probably be before it has labels, and by how much it then differs.
+
+Mature days say how often each band of scores came true; a fresh day has so many scores in each band. That gives
+an estimate without a label (binned confidence-based performance estimation), which is **blind to concept drift by
+construction**: it assumes that a score still means what it meant. So the difference between the realised and the
+estimated value is the signal for concept drift, with an interval of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_assets.adapters.engine import frame
+from mlops_assets.monitoring_loop.metrics import Z95, Array, Estimate, student
+from mlops_assets.monitoring_loop.profiles import ALL
+from mlops_assets.monitoring_loop.quality_counts import bin_sql
+
+BANDS = 32
+"""Bands of scores, equal steps of asin(sqrt(score))."""
+MIN_DAYS = 7
+"""Fewer mature days of a version are nothing to estimate from."""
+ESTIMATED = ("brier", "positive_share")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How often each band came true on the mature days of one version: per day and band, rows and positives."""
+
+    n: Array
+    positives: Array
+
+    @property
+    def days(self) -> int:
+        """Days with labels."""
+        return int((self.n.sum(axis=1) > 0).sum())
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Scores of one day per band: how many, their sum and the sum of their squares; labels play no part."""
+
+    n: Array
+    p1: Array
+    p2: Array
+
+
+def coefficients(metric: str, fresh: Fresh) -> tuple[float, Array]:
+    """A metric as a constant plus coefficients times the rate of each band."""
+    total = float(fresh.n.sum())
+    if metric == "brier":  # (p - y)**2 is p**2 + y * (1 - 2 * p)
+        return float(fresh.p2.sum()) / total, (fresh.n - 2 * fresh.p1) / total
+    return 0.0, fresh.n / total
+
+
+def estimated(metric: str, fresh: Fresh, reference: Reference) -> tuple[float, float]:
+    """The expected value of a metric and its variance.
+
+    The variance is that of the rates of the bands, with the day as its unit (W. G. Cochran, *Sampling Techniques*,
+    3rd ed. 1977, ch. 6). A band that no mature day has seen is taken at its word: its rate is its mean score.
+    """
+    constant, slopes = coefficients(metric, fresh)
+    n, positives = reference.n.sum(axis=0), reference.positives.sum(axis=0)
+    at_its_word = fresh.p1 / np.maximum(fresh.n, 1)
+    rates = np.where(n > 0, positives / np.maximum(n, 1), at_its_word)
+    weights = np.where(n > 0, slopes / np.maximum(n, 1), 0.0)
+    by_day = ((reference.positives - rates * reference.n) * weights).sum(axis=1)
+    days = reference.days
+    return constant + float((slopes * rates).sum()), float((by_day**2).sum()) * days / (days - 1)
+
+
+def expectations(
+    con: duckdb.DuckDBPyConnection, table: pd.DataFrame, realised: Mapping[str, Estimate]
+) -> dict[str, tuple[Estimate, Array]]:
+    """Per metric name the estimates of every question, and the mature days behind each.
+
+    ``<metric>_estimated`` has a value for questions about the day itself; ``<metric>_surprise``, realised minus
+    estimated, for every question about a single day. Its interval contains the error of the rates, and the larger
+    of the row-by-row error of the realised value and what days have differed by.
+    """
+    size = len(table)
+    names = [f"{metric}_{kind}" for metric in realised for kind in ("estimated", "surprise")]
+    found, support = {name: np.full((3, size), np.nan) for name in names}, np.zeros(size)
+    references = read_references(con, table)
+    days, groups = list(table["day"]), list(table["group_id"])
+    is_own = np.asarray(table["day"] == table["prediction_day"], dtype=bool)
+    of_day = {(days[place], groups[place]): reference for place, reference in references.items()}
+    for place, scores in read_fresh(con, table).items():
+        reference = of_day.get((days[place], groups[place]))
+        support[place] = 0 if reference is None else reference.days
+        if reference is None or reference.days < MIN_DAYS:
+            continue
+        for metric, real in realised.items():
+            value, variance = estimated(metric, scores, reference)
+            t = float(student(np.array([reference.days - 1.0]))[0])
+            if is_own[place]:
+                half = t * np.sqrt(variance * (1 + reference.days))
+                found[f"{metric}_estimated"][:, place] = value, value - half, value + half
+            own = (real.high[place] - real.low[place]) / (2 * Z95)
+            half = t * np.sqrt(variance + max(own**2, variance * reference.days))
+            difference = real.value[place] - value
+            found[f"{metric}_surprise"][:, place] = difference, difference - half, difference + half
+    return {name: (Estimate(*numbers), support) for name, numbers in found.items()}
+
+
+def read_fresh(con: duckdb.DuckDBPyConnection, table: pd.DataFrame) -> dict[int, Fresh]:
+    """Scores per band of every question about a single day, over everybody."""
+    is_asked = (table["window_days"] == 1) & (table["slice"] == ALL)
+    cells = asked(con, table[is_asked], fresh_bands_sql())
+    return {place: Fresh(*numbers) for (place,), numbers in dense(cells, ["question"], ["n", "p1", "p2"]).items()}
+
+
+def read_references(con: duckdb.DuckDBPyConnection, table: pd.DataFrame) -> dict[int, Reference]:
+    """Rates per day and band of the longest window that became final on a day."""
+    longest = int(table["window_days"].max()) if len(table) else 1
+    is_asked = (table["window_days"] == longest) & (table["state"] == "final") & (longest > 1)
+    cells = asked(con, table[is_asked], mature_bands_sql())
+    by_day = dense(cells, ["question", "prediction_day"], ["n", "positives"])
+    grouped: dict[int, list[NDArray[np.float64]]] = {}
+    for (question, _), numbers in by_day.items():
+        grouped.setdefault(int(question), []).append(numbers)
+    return {question: Reference(*np.stack(days, axis=1)) for question, days in grouped.items()}
+
+
+def asked(con: duckdb.DuckDBPyConnection, questions: pd.DataFrame, sql: str) -> pd.DataFrame:
+    """The answer of the engine to a query that reads ``quality_members(question, number, group_id)``."""
+    members = questions[["number", "group_id"]].assign(question=questions.index.to_numpy())
+    con.register("quality_members", members)
+    cells = frame(con, sql)
+    con.unregister("quality_members")
+    return cells
+
+
+def dense(cells: pd.DataFrame, keys: list[str], numbers: list[str]) -> dict[tuple[Any, ...], NDArray[np.float64]]:
+    """Per key an array with one row per number and one column per band."""
+    found: dict[tuple[Any, ...], NDArray[np.float64]] = {}
+    columns = cells[numbers].to_numpy(np.float64)
+    every = cells[keys].itertuples(index=False, name=None)
+    for key, band, values in zip(every, cells["band"], columns, strict=True):
+        if key not in found:
+            found[key] = np.zeros((len(numbers), BANDS))
+        found[key][:, band] = values
+    return found
+
+
+def fresh_bands_sql() -> str:
+    """SQL of ``(question, band, n, p1, p2)`` over all predictions with a score."""
+    return f"""
+        select question, {bin_sql(BANDS)} as band, count(*) as n, sum(score)::double / 1e9 as p1,
+               sum(round(score / 1e9 * (score / 1e9) * 1e12)::bigint)::double / 1e12 as p2
+        from quality_members join quality_cells using (number) join quality_rows using (state, group_id)
+        where score is not null
+        group by all order by all
+    """
+
+
+def mature_bands_sql() -> str:
+    """SQL of ``(question, prediction_day, band, n, positives)`` over labelled predictions."""
+    return f"""
+        select question, prediction_day, {bin_sql(BANDS)} as band, sum(positives + negatives)::bigint as n,
+               sum(positives)::bigint as positives
+        from quality_members join quality_cells using (number) join quality_hits using (state, group_id)
+        group by all order by all
+    """

@@ -1,0 +1,279 @@
+"""Metrics of days whose labels are still arriving, and of labels that may be wrong."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    precision_recall_curve,
+    roc_auc_score,
+)
+from test_quality import LABEL, NEW_YORK, World, day, history_days, one
+
+from mlops_assets import LabelNoise
+from mlops_assets.adapters.engine import frame, open_engine, register_days
+from mlops_assets.monitoring_loop.quality import measure_quality
+from mlops_assets.service.monitoring import QualityPolicy
+
+METRICS = ("brier", "log_loss", "auc", "calibration_ratio", "positive_share")
+
+
+def a_service(*, metrics: tuple[str, ...] = METRICS, **label: Any) -> Any:
+    declared = LABEL.model_copy(update=label)
+    quality = QualityPolicy(min_labels=1, metrics=metrics)
+    return SimpleNamespace(quality=quality, label=declared, model=SimpleNamespace(prior=0.2))
+
+
+def a_day(rows: int, *, seed: int, arrives: dict[bool, float]) -> tuple[World, pd.DataFrame]:
+    """Predictions of day 10; by its end labels have come with a chance that depends on the outcome, the rest later."""
+    rng, world = np.random.default_rng(seed), World()
+    score = np.round(rng.beta(1, 4, rows), 9)
+    outcome = rng.random(rows) < score
+    early = rng.random(rows) < np.where(outcome, arrives[True], arrives[False])
+    for name in range(rows):
+        world.predict(10, f"{name}", float(score[name]))
+        world.label(10 if early[name] else 11, f"{name}", float(outcome[name]), hour=23 if early[name] else 9)
+    return world, pd.DataFrame({"p": score, "y": outcome, "early": early})
+
+
+def known(positive: float | None, negative: float | None = None, *, variance: float = 0.0, reason: str | None = None):
+    """Rows of table ``completeness`` for age 0 of day 10."""
+    shares = {"positive": positive, "negative": negative}
+    return pd.DataFrame(
+        [
+            {
+                "day": day(10), "age_days": 0, "outcome": outcome, "label_version": "late15", "value": share,
+                "variance": variance, "covariance": 0.0, "reason": reason,
+            }
+            for outcome, share in shares.items()
+        ]
+    ).astype({"value": "float64", "reason": "str"})  # fmt: skip
+
+
+def measured(world: World, service: Any, completeness: pd.DataFrame, number: int = 10) -> pd.DataFrame:
+    with open_engine() as con:
+        register_days(con, NEW_YORK, day(number - history_days(service)), day(number))
+        for name, rows in (("predictions", world.predictions), ("labels", world.labels)):
+            table = pd.DataFrame(rows)
+            con.register(name, table[table["day"] <= day(number)])
+        con.register("known", completeness)
+        measure_quality(
+            con, service, predictions="predictions", labels="labels", completeness="known", days=[day(number)],
+            into="quality",
+        )  # fmt: skip
+        return frame(con, "select * from quality where version = 'm1' and window_days = 1")
+
+
+def test_each_label_stands_for_those_of_its_outcome_that_have_not_come() -> None:
+    """Late flights land late: at midnight they are missing more often than punctual ones."""
+    world, rows = a_day(800, seed=1, arrives={True: 0.5, False: 0.8})
+    found = measured(world, a_service(), known(0.5, 0.8))
+    there = rows[rows["early"]]
+    weight = np.where(there["y"], 2.0, 1.25)
+    loss = (there["p"] - there["y"]) ** 2
+    expected = {
+        "positive_share": np.average(there["y"], weights=weight),
+        "brier": np.average(loss, weights=weight),
+        "log_loss": log_loss(there["y"], there["p"], sample_weight=weight),
+        "calibration_ratio": (weight * there["y"]).sum() / (weight * there["p"]).sum(),
+        "auc": roc_auc_score(there["y"], there["p"]),
+    }
+    for metric, value in expected.items():
+        row = one(found, metric=metric)
+        assert row["value"] == pytest.approx(value, abs=1e-9)
+        assert row["low"] < row["value"] < row["high"]
+        assert row["state"] == "provisional"
+    share = one(found, metric="positive_share")
+    assert share["raw_value"] == pytest.approx(there["y"].mean(), abs=1e-9)
+    assert share["completeness"] == pytest.approx(len(there) / 800, abs=1e-9)
+
+
+def test_what_is_uncertain_about_completeness_widens_the_interval() -> None:
+    world, _ = a_day(800, seed=1, arrives={True: 0.5, False: 0.8})
+    sure = one(measured(world, a_service(), known(0.5, 0.8)), metric="brier")
+    unsure = one(measured(world, a_service(), known(0.5, 0.8, variance=0.05)), metric="brier")
+    assert unsure["value"] == sure["value"]
+    assert unsure["high"] - unsure["low"] > 1.5 * (sure["high"] - sure["low"])
+
+
+def test_without_a_curve_a_fresh_day_is_not_measured_and_its_raw_value_stays_visible() -> None:
+    world, rows = a_day(300, seed=2, arrives={True: 0.5, False: 0.8})
+    found = measured(world, a_service(), known(None, None, reason="3 days past the label window, below 10"))
+    brier = one(found, metric="brier")
+    assert (brier["state"], brier["reason"]) == ("not_measured", "3 days past the label window, below 10")
+    there = rows[rows["early"]]
+    assert brier["raw_value"] == pytest.approx(brier_score_loss(there["y"], there["p"]), abs=1e-9)
+    assert one(found, metric="auc")["state"] == "provisional", "weights of one outcome cancel: it needs no curve"
+
+
+def test_positives_to_come_do_not_count_as_negatives() -> None:
+    """Claims: only positives are ever reported. The forms of METHODS.md 6.3, written out."""
+    world, rows = a_day(900, seed=3, arrives={True: 0.6, False: 0.0})
+    world.labels = [event for event in world.labels if event["value"] == 1.0]
+    service = a_service(unlabelled="negative")
+    found = measured(world, service, known(0.6))
+    p, n, share = rows["p"], len(rows), 0.6
+    came = p[rows["early"] & rows["y"]]
+    rank = p.rank(method="average")[came.index].sub(0.5).div(n).mean()
+    pi = len(came) / (n * share)
+    expected = {
+        "positive_share": pi,
+        "brier": ((p**2).sum() + (1 - 2 * came).sum() / share) / n,
+        "log_loss": (-np.log(1 - p).sum() - (np.log(came / (1 - came))).sum() / share) / n,
+        "calibration_ratio": len(came) / share / p.sum(),
+        "auc": (rank - pi / 2) / (1 - pi),
+    }
+    for metric, value in expected.items():
+        row = one(found, metric=metric)
+        assert row["value"] == pytest.approx(value, abs=1e-9), metric
+        assert row["low"] < row["value"] < row["high"]
+        assert row["completeness"] == 0.6
+    assert one(found, metric="brier")["raw_value"] < 0.9 * expected["brier"], "a fresh day looks better than it is"
+
+    final = measured(world, service, known(0.6), number=12)
+    final = final[final["prediction_day"] == pd.Timestamp(day(10))]
+    assert one(final, metric="brier")["value"] == pytest.approx(brier_score_loss(rows["y"], p), abs=1e-9)
+    assert one(final, metric="auc")["value"] == pytest.approx(roc_auc_score(rows["y"], p), abs=1e-9)
+    assert one(final, metric="auc")["state"] == "final"
+
+
+def test_wrong_labels_at_a_declared_rate_are_undone_on_average() -> None:
+    """5 % of the negatives and 20 % of the positives are labelled wrong."""
+    rng, rows = np.random.default_rng(5), 6000
+    world, clean = World(), {}
+    score = np.round(rng.beta(1, 2, rows), 9)
+    outcome = rng.random(rows) < score
+    flips = rng.random(rows) < np.where(outcome, 0.2, 0.05)
+    for name in range(rows):
+        world.predict(10, f"{name}", float(score[name]))
+        world.label(10, f"{name}", float(outcome[name] != flips[name]))
+    clean = {
+        "brier": brier_score_loss(outcome, score), "log_loss": log_loss(outcome, score),
+        "auc": roc_auc_score(outcome, score), "positive_share": outcome.mean(),
+        "calibration_ratio": outcome.sum() / score.sum(),
+    }  # fmt: skip
+    noise = LabelNoise(wrong_positive_share=0.05, wrong_negative_share=0.2, source="double labels of March")
+    found = measured(world, a_service(noise=noise), known(1.0, 1.0))
+    for metric, value in clean.items():
+        raw, right = one(found, metric=metric), one(found, metric=f"{metric}_denoised")
+        assert right["raw_value"] == raw["value"]
+        assert right["low"] < value < right["high"], metric
+        assert abs(right["value"] - value) < abs(raw["value"] - value), metric
+    noisy = outcome != flips
+    keep = {True: (0.95, 0.2), False: (0.8, 0.05)}  # Natarajan et al. 2013, lemma 1, written out row by row
+    losses = [
+        (keep[bool(y)][0] * (p - y) ** 2 - keep[bool(y)][1] * (p - (not y)) ** 2) / 0.75
+        for p, y in zip(score, noisy, strict=True)
+    ]
+    assert one(found, metric="brier_denoised")["value"] == pytest.approx(np.mean(losses), abs=1e-9)
+
+
+CURVES = ("average_precision", "precision_at_recall", "recall_at_precision", "calibration_error", "lift")
+
+
+@pytest.mark.parametrize("decimals", [9, 1], ids=["distinct scores", "many ties"])
+def test_metrics_of_the_whole_order_agree_with_scikit_learn_with_and_without_labels_to_come(decimals: int) -> None:
+    world, rows = a_day(700, seed=6, arrives={True: 0.5, False: 0.8})
+    for prediction in world.predictions:
+        prediction["score"] = round(prediction["score"], decimals)
+    rows["p"] = rows["p"].round(decimals)
+    early = measured(world, a_service(metrics=CURVES), known(0.5, 0.8))
+    final = measured(world, a_service(metrics=CURVES), known(0.5, 0.8), number=12)
+    final = final[final["prediction_day"] == pd.Timestamp(day(10))]
+    for found, there, weight in (
+        (early, rows[rows["early"]], np.where(rows[rows["early"]]["y"], 2.0, 1.25)),
+        (final, rows, np.ones(len(rows))),
+    ):
+        y, p = there["y"].to_numpy(), there["p"].to_numpy()
+        precision, recall, _ = precision_recall_curve(y, p, sample_weight=weight)
+        bands = np.minimum((p * 10).astype(int), 9)
+        gaps = [abs((weight * (y - p))[bands == band].sum()) for band in range(10)]
+        brier = np.average((p - y) ** 2, weights=weight)
+        expected = {
+            "average_precision": average_precision_score(y, p, sample_weight=weight),
+            "precision_at_recall": precision[np.flatnonzero(recall >= 0.8 - 1e-12)[-1]],
+            "recall_at_precision": recall[precision >= 0.5].max(),
+            "calibration_error": sum(gaps) / weight.sum(),
+            "lift": 1 - brier / np.average((0.2 - y) ** 2, weights=weight),
+        }
+        for metric, value in expected.items():
+            row = one(found, metric=metric)
+            assert row["value"] == pytest.approx(value, abs=1e-9), metric
+            assert row["low"] < row["value"] < row["high"], metric
+
+
+def test_versions_are_compared_at_equal_risk_and_not_at_equal_threshold() -> None:
+    """A rival that says half of what the champion says approves the same requests."""
+    rng, world = np.random.default_rng(7), World()
+    for number in range(14):
+        for name in range(150):
+            score = round(float(rng.beta(1, 4)), 9)
+            world.predict(number, f"{number}/{name}", score)
+            world.predict(
+                number, f"{number}/{name}", round(score / 2, 9), version="m2", role="challenger", served=False
+            )
+            world.label(number, f"{number}/{name}", float(rng.random() < score), hour=23)
+    service = a_service(metrics=("approval_at_risk", "approval_uplift"))
+    with open_engine() as con:
+        register_days(con, NEW_YORK, day(13 - history_days(service)), day(13))
+        con.register("predictions", pd.DataFrame(world.predictions))
+        con.register("labels", pd.DataFrame(world.labels))
+        con.register("known", known(1.0, 1.0))
+        measure_quality(
+            con, service, predictions="predictions", labels="labels", completeness="known", days=[day(13)],
+            into="quality",
+        )  # fmt: skip
+        found = frame(con, "select * from quality where window_days = 1")
+    today = found[found["prediction_day"] == pd.Timestamp(day(13))]
+    champion = one(today, metric="approval_at_risk", version="m1")
+    assert 0.1 < champion["value"] < 0.9
+    assert one(today, metric="approval_at_risk", version="m2")["value"] == champion["value"]
+    assert one(today, metric="approval_uplift", version="m2")["value"] == 0.0
+
+
+def test_a_day_is_estimated_before_it_has_labels_and_what_comes_instead_is_a_signal() -> None:
+    """Ten calm days, then one on which the same scores mean twice as much."""
+    rng, world = np.random.default_rng(8), World()
+    for number in range(13):
+        for name in range(400):
+            score = round(float(rng.beta(2, 6)), 9)
+            chance = score if number < 12 else min(1.0, 2.2 * score)
+            world.predict(number, f"{number}/{name}", score)
+            world.label(number, f"{number}/{name}", float(rng.random() < chance), hour=23)
+    service = a_service()
+    found = {}
+    for number in (11, 12):
+        with open_engine() as con:
+            register_days(con, NEW_YORK, day(number - history_days(service)), day(number))
+            for name, rows in (("predictions", world.predictions), ("labels", world.labels)):
+                table = pd.DataFrame(rows)
+                con.register(name, table[table["day"] <= day(number)])
+            con.register("known", known(1.0, 1.0).assign(day=day(number)))
+            measure_quality(
+                con, service, predictions="predictions", labels="labels", completeness="known", days=[day(number)],
+                into="quality",
+            )  # fmt: skip
+            rows = frame(con, "select * from quality where version = 'm1' and window_days = 1")
+            found[number] = rows[rows["prediction_day"] == pd.Timestamp(day(number))]
+    for number in (11, 12):
+        estimate = one(found[number], metric="brier_estimated")
+        score = np.array([p["score"] for p in world.predictions if p["prediction_day"] == day(number)])
+        assert estimate["state"] == "estimated"
+        assert estimate["value"] == pytest.approx((score * (1 - score)).mean(), abs=0.01)
+        surprise = one(found[number], metric="brier_surprise")
+        realised = one(found[number], metric="brier")["value"]
+        assert surprise["value"] == pytest.approx(realised - estimate["value"], abs=2e-9)
+        assert (surprise["low"] > 0) == (number == 12), "an estimate cannot see concept drift; the surprise does"
+
+
+def test_a_version_without_mature_days_is_not_estimated() -> None:
+    world, _ = a_day(300, seed=9, arrives={True: 0.5, False: 0.8})
+    row = one(measured(world, a_service(), known(0.5, 0.8)), metric="brier_estimated")
+    assert (row["state"], row["reason"]) == ("not_measured", "0 mature days of this version, below 7")
