@@ -114,13 +114,13 @@ def test_a_corrected_label_restates_the_day_and_the_old_row_stays(con):
 
 
 def test_a_window_adds_up_the_newest_news_of_its_days_closed_or_not(con):
-    """Two days of 2.0 and 6.0 over four requests each; the first was closed before, then restated to 3.0."""
+    """Two days of 2.0 and 6.0 over four requests each; the first was known as 1.0 first, and will be 3.0 later."""
     tuesday = MONDAY + timedelta(days=1)
     add(con, "closed_kpi", [
         {"day": tuesday + timedelta(days=age), "prediction_day": MONDAY, "window_days": 1, "version": "served",
          "role": "served", "slice": "all", "kpi": "saved", "label_version": "late10_v1", "total": total, "alarms": 2,
          "n": 4, "n_labelled": 4, "state": "final"}
-        for age, total in ((0, 2.0), (9, 3.0))
+        for age, total in ((-1, 1.0), (0, 2.0), (9, 3.0))
     ])  # fmt: skip
     answered(
         con, tuesday, [(r, True, 1.0) for r in "ef"] + [(r, False, 1.0) for r in "gh"], tuesday + timedelta(days=1)
