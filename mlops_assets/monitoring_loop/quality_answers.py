@@ -79,7 +79,8 @@ def answers(con: duckdb.DuckDBPyConnection, service: MLService, questions: Quest
     is_single, is_one_sided = questions.is_single, service.label.is_one_sided
     singles, (days, starts) = taken(questions.counts, is_single), questions.part(~is_single)
     whole = Completeness.whole(int(is_single.sum()), is_one_sided=is_one_sided)
-    baseline, noise = service.model.prior, noise_of(service)
+    baseline = np.nan if service.is_monitor_only else service.model.prior  # no prior, no lift over it
+    noise = noise_of(service)
     pooled = pooled_aucs(con, questions)[~is_single] if "auc" in service.quality.metrics else np.empty(0)
     with np.errstate(divide="ignore", invalid="ignore"):
 
