@@ -30,13 +30,11 @@ def label_timing_sql(*, labels: str, predictions: str, needs_decision: bool, has
     """SQL of a relation to be profiled: one row per label event of the block's days, beside the answer it is about.
 
     ``delay_hours``: from the answer until the label was known; ``own_decision``: 1 if the label only exists because
-    the answer was a positive decision; ``per_kpi``: the day's labels per unit of KPI, the same on each of its rows.
+    the answer was a positive decision; ``per_kpi``: the day's labels per unit of KPI, on one of its rows.
     """
-    ratio = (
-        "sum(l.value) over of_day / nullif(sum((l.kpi * 1e6)::hugeint) over of_day / 1e6, 0)"
-        if has_kpi
-        else "null::double"
-    )
+    of_all = "sum(l.value) over of_day / nullif(sum((l.kpi * 1e6)::hugeint) over of_day / 1e6, 0)"
+    is_one = "row_number() over (partition by l.day, l.label_version order by l.request_id, l.known_at) = 1"
+    ratio = f"case when {is_one} then {of_all} end" if has_kpi else "null::double"
     decided = "coalesce(p.decision, false)::integer" if needs_decision else "null::integer"
     return f"""
         select l.day, l.label_version, round(epoch(l.known_at - p.predicted_at) / 3600.0, 9) as delay_hours,
