@@ -52,7 +52,8 @@ def history_days(label: LabelDefinition) -> int:
 class Triangle:
     """Labels known by age: ``arrived[p, a, y]`` of prediction day ``first + p`` at age ``a``, outcome ``y``.
 
-    Not a number: the day had no predictions, or the age lies in the future. ``predicted[p]`` are its requests.
+    Not a number: the day had no predictions, or the age lies in the future. ``predicted[p, a]`` are its requests, as
+    far as they were logged by that age: an external log brings some of them later.
     """
 
     first: date
@@ -63,7 +64,7 @@ class Triangle:
     def empty(cls, first: date, last: date, horizon: int) -> "Triangle":
         """One in which nothing is known."""
         days = (last - first).days + 1
-        return cls(first, np.full((days, horizon + 1, len(OUTCOMES)), np.nan), np.zeros(days))
+        return cls(first, np.full((days, horizon + 1, len(OUTCOMES)), np.nan), np.zeros((days, horizon + 1)))
 
     def position(self, day: date) -> int:
         """Where a prediction day stands."""
@@ -154,7 +155,7 @@ def day_rows(triangle: Triangle, label: LabelDefinition, day: date) -> Iterator[
             curves[weekday] = product_limit(triangle, day, weekday=weekday)
         kind = weekday if curves[weekday].days >= MIN_WEEKDAYS else 0
         for y, outcome in enumerate(OUTCOMES):
-            arrived = int(triangle.arrived[place, age, y]), int(triangle.predicted[place])
+            arrived = int(triangle.arrived[place, age, y]), int(triangle.predicted[place, age])
             yield (day, label.version, outcome, age, *shares(label, curves[kind], kind, age, y, arrived))
 
 
@@ -189,14 +190,17 @@ def fill_triangle(triangle: Triangle, counted: pd.DataFrame) -> None:
     places = np.array([triangle.position(day) for day in pd.to_datetime(counted["prediction_day"]).dt.date], dtype=int)
     triangle.arrived[np.unique(places[places >= 0])] = 0.0
     age = counted["age"].to_numpy(np.float64)
-    is_label = (age <= last_age) & (places >= 0)
-    at = np.maximum(age[is_label], 0).astype(int)
-    y = np.where(counted["is_positive"].to_numpy(object)[is_label] == True, 0, 1)  # noqa: E712
-    np.add.at(triangle.arrived, (places[is_label], at, y), counted["n"].to_numpy(np.float64)[is_label])
+    is_positive, n = counted["is_positive"].to_numpy(object), counted["n"].to_numpy(np.float64)
+    is_in_time = (age <= last_age) & (places >= 0)
+    is_request = np.array([pd.isna(value) for value in is_positive], dtype=bool)
+    for counts, is_theirs in ((triangle.arrived, ~is_request), (triangle.predicted, is_request)):
+        rows = is_in_time & is_theirs
+        at: tuple[Any, ...] = (places[rows], np.maximum(age[rows], 0).astype(int))
+        outcome = () if counts is triangle.predicted else (np.where(is_positive[rows].astype(bool), 0, 1),)
+        np.add.at(counts, (*at, *outcome), n[rows])
     touched = np.unique(places[places >= 0])
-    is_day = np.isnan(age) & (places >= 0)
-    triangle.predicted[places[is_day]] = counted["n"].to_numpy(np.float64)[is_day]
     triangle.arrived[touched] = np.cumsum(triangle.arrived[touched], axis=1)
+    triangle.predicted[touched] = np.cumsum(triangle.predicted[touched], axis=1)
 
 
 def recall_triangle(triangle: Triangle, stored: pd.DataFrame) -> None:
@@ -215,14 +219,15 @@ def triangle_sql(label: LabelDefinition, *, predictions: str, labels: str, first
 
     Reads   ``predictions`` (served rows: one per request) of the days first to last, and the label events of one
             version whose outcome lies within the window.
-    Returns ``(prediction_day, age, is_positive, n)``, and for every day with predictions a row without age: how many.
+    Returns ``(prediction_day, age, is_positive, n)``, and without an outcome how many requests were logged at each age.
+    A label counts from the day on which its prediction is there too.
     """
     window = f"to_microseconds({label.window // MICROSECOND})"
     asked = f"served and prediction_day between {literal(first)} and {literal(last)}"
     return f"""
         with told as (
-            select prediction_day, l.day as from_day, value, value > 0.5 as is_positive,
-                   lead(l.day) over (partition by request_id order by known_at) as until_day
+            select prediction_day, greatest(l.day, p.day) as from_day, value, value > 0.5 as is_positive,
+                   lead(greatest(l.day, p.day)) over (partition by request_id order by known_at) as until_day
             from {predictions} p join {labels} l using (request_id)
             where {asked} and label_version = {literal(label.version)}
               and (event_at is null or event_at <= predicted_at + {window})
@@ -233,7 +238,8 @@ def triangle_sql(label: LabelDefinition, *, predictions: str, labels: str, first
         select prediction_day, until_day - prediction_day, is_positive, -count(*)
         from told where value is not null and until_day is not null group by all
         union all
-        select prediction_day, null, null, count(*) from {predictions} where {asked} group by prediction_day
+        select prediction_day, day - prediction_day, null, count(*) from {predictions} where {asked}
+        group by prediction_day, day
     """
 
 

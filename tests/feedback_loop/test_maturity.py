@@ -100,13 +100,14 @@ def test_days_that_differ_in_speed_make_a_wide_curve_and_a_wider_forecast_of_one
     assert product_limit(restless, last).variance[0, 0] > 20 * product_limit(restless, last).error[0, 0]
 
 
-def test_a_correction_takes_a_label_from_one_outcome_and_gives_it_to_the_other() -> None:
+def counted(events: list[tuple[str, int, float | None]], *, logged_late: int) -> Triangle:
+    """Two requests of one day, the second logged some days later, and label events by the age they came at."""
     noon = datetime(2024, 3, 4, 12)
-    predictions = pd.DataFrame(
-        {"request_id": ["a", "b"], "served": True, "prediction_day": FIRST, "predicted_at": noon}
-    )
     day, at_noon = timedelta(days=1), noon
-    events = [("a", 0, 1.0), ("a", 2, 0.0), ("b", 1, 1.0), ("b", 2, None)]
+    logged = [FIRST, FIRST + logged_late * day]
+    predictions = pd.DataFrame(
+        {"request_id": ["a", "b"], "served": True, "prediction_day": FIRST, "predicted_at": noon, "day": logged}
+    )
     labels = pd.DataFrame(
         [
             {"request_id": r, "day": FIRST + n * day, "known_at": at_noon + n * day, "event_at": at_noon, "value": v}
@@ -119,14 +120,25 @@ def test_a_correction_takes_a_label_from_one_outcome_and_gives_it_to_the_other()
         con.register("given_labels", labels)
         con.execute(
             "create temp table predictions as "
-            "select * replace (prediction_day::date as prediction_day) from given_predictions"
+            "select * replace (prediction_day::date as prediction_day, day::date as day) from given_predictions"
         )
         con.execute("create temp table labels as select * replace (day::date as day) from given_labels")
         query = triangle_sql(a_label(), predictions="predictions", labels="labels", first=FIRST, last=FIRST)
         fill_triangle(triangle, frame(con, query))
+    return triangle
+
+
+def test_a_correction_takes_a_label_from_one_outcome_and_gives_it_to_the_other() -> None:
+    triangle = counted([("a", 0, 1.0), ("a", 2, 0.0), ("b", 1, 1.0), ("b", 2, None)], logged_late=0)
     assert triangle.arrived[0, :, 0].tolist() == [1, 2, 0, 0]
     assert triangle.arrived[0, :, 1].tolist() == [0, 0, 1, 1]
-    assert triangle.predicted.tolist() == [2]
+    assert triangle.predicted.tolist() == [[2, 2, 2, 2]]
+
+
+def test_a_request_that_is_logged_late_counts_from_then_on_and_so_does_its_label() -> None:
+    triangle = counted([("a", 0, 1.0), ("b", 1, 1.0)], logged_late=2)
+    assert triangle.predicted.tolist() == [[1, 1, 2, 2]]
+    assert triangle.arrived[0, :, 0].tolist() == [1, 1, 2, 2]
 
 
 def test_a_declared_curve_that_falls_is_refused() -> None:
