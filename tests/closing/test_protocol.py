@@ -327,8 +327,10 @@ def test_in_a_replay_a_day_is_acted_on_at_the_start_of_the_next(tmp_path: Path) 
     world = a_world(tmp_path, untrained())
     deliver_all(world.home.landing, span(0, 4), without=[("orders", day(2))])
     close(world, span(0, 4))
-    (done,) = [row for row in world.ledger.rows("actions", world.name) if row["state"] == "done"]
-    assert (done["day"], done["acted_at"]) == (day(3), at(day(4), 0))
+    done = [row for row in world.ledger.rows("actions", world.name) if row["state"] == "done"]
+    told = [row for row in done if "-open_incident-" in row["decision_id"]]
+    assert [(row["day"], row["acted_at"]) for row in told] == [(day(3), at(day(4), 0))]
+    assert all(row["acted_at"] == CALENDAR.end_of(row["day"]) for row in done)
 
 
 def test_the_demo_lets_a_day_pass_every_two_minutes_and_never_runs_far_ahead() -> None:
