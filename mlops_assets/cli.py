@@ -250,7 +250,7 @@ def explain(request_id: str, service: str | None, shape: str) -> None:
     """The story of one prediction: source rows, features, model, score, labels, metrics, incidents.
 
     \b
-    Example: mlops explain 2013-07-01-UA-1545-EWR
+    Example: mlops explain 2013-07-01-UA-1001-EWR
     """
     from mlops_assets.explain import explain_request, story_lines
 

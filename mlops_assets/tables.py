@@ -434,7 +434,7 @@ TABLES: tuple[Table, ...] = (
             ("objective", "VARCHAR", "latency, errors, freshness, label_delay, quality or cost_per_1000"),
             ("n", "BIGINT", "events of the day"),
             ("bad", "BIGINT", "of which were not as promised"),
-            ("value", "DOUBLE", "the level that people read: p95 in ms, a share, hours, a metric, money"),
+            ("value", "DOUBLE", "the level that people read: p95 in ms, a share, hours, a metric, money", False),
             ("limit", "DOUBLE", "what was promised, in the same unit, if it has one"),
             ("burn", "DOUBLE", "how many times faster than allowed the day spent the error budget"),
             ("budget_spent", "DOUBLE", "share of the window's error budget that is spent; above 1: overspent"),

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.service.degradation import DegradationRule
@@ -32,6 +32,9 @@ class MLService(Policy):
     A service has a ``model`` that is trained and scored here, or a ``prediction_log`` of one that runs elsewhere
     (monitor-only: no model loop, everything else; ``request`` and ``views`` then follow from the log).
     """
+
+    # What is written down can be read again: by the names that people declare (``label``, ``model``).
+    model_config = ConfigDict(serialize_by_alias=True)
 
     name: Identifier
     purpose: str

@@ -142,9 +142,8 @@ def test_a_training_that_failed_is_launched_again_with_attempt_two(
 
 def a_broken_service() -> MLService:
     """A factory that leads nowhere: the training fails."""
-    service = a_service()
-    model = service.model.model_copy(update={"champion": ModelTier(factory="toy_world:nowhere")})
-    return service.model_copy(update={"model": model})
+    model = a_service().model.model_copy(update={"champion": ModelTier(factory="toy_world:nowhere")})
+    return a_service(model=model)
 
 
 def test_an_incident_is_told_once_in_the_tick_itself(
