@@ -33,7 +33,9 @@ LABEL = LabelDefinition(
 
 def a_service(**quality: Any) -> Any:
     """All that quality asks of a service: its promises about quality and labels."""
-    return SimpleNamespace(quality=QualityPolicy(**quality), label=LABEL, model=SimpleNamespace(prior=0.2))
+    return SimpleNamespace(
+        quality=QualityPolicy(**quality), label=LABEL, model=SimpleNamespace(prior=0.2), is_monitor_only=False
+    )
 
 
 def all_known(days: Sequence[date]) -> pd.DataFrame:
