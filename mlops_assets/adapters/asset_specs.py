@@ -43,12 +43,12 @@ def service_asset(
     description: str = "",
     more: Sequence[Column] = (),
 ) -> dg.AssetSpec:
-    """The spec of one asset; its description and column schema come from ``tables.py`` if it is a table.
+    """The spec of one asset; its description and column schema come from ``tables`` if it is a table.
 
     Args:
         loop: one of the four words; the Dagster group.
         description: for an asset that is no table, or what a reader of the table should know besides.
-        more: columns of an open table beside the ones that ``tables.py`` names.
+        more: columns of an open table beside the ones that ``tables`` names.
     """
     table = BY_NAME.get(name)
     words = [f"One row is {table.grain}."] if table else []

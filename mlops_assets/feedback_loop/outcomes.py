@@ -7,7 +7,7 @@ from mlops_assets.service.labels import LabelDefinition
 def outcomes_sql(label: LabelDefinition, *, predictions: str, labels: str, days: str, as_of: str) -> str:
     """SQL of table ``outcomes`` as of the end of one day.
 
-    Reads ``predictions`` and ``labels`` as in ``tables.py``, ``days(day, start_at, end_at)``; ``as_of`` is an SQL
+    Reads ``predictions`` and ``labels`` as in ``tables``, ``days(day, start_at, end_at)``; ``as_of`` is an SQL
     expression of a date. The label that counts is the newest one known by the end of that day whose event lies
     inside the window; one whose newest event was withdrawn has none. Where a request without a label counts as
     negative, it does so once its window is over. ``open``: unlabelled and the window is not over; ``final``: the
