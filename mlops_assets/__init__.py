@@ -41,7 +41,7 @@ from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.rollback import RollbackPolicy
 from mlops_assets.service.rollout import RolloutPolicy
 from mlops_assets.service.service import MLService
-from mlops_assets.service.sources import Expected, Source
+from mlops_assets.service.sources import Expected, Source, SqlTable
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ __all__ = [
     "RolloutPolicy",
     "RollbackPolicy",
     "Source",
+    "SqlTable",
     "StaticView",
     "SwitchedOff",
     "UnknownNameError",

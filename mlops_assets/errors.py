@@ -61,6 +61,10 @@ class ContractError(MlopsError):
     """A delivered file that cannot be used at all: names source, day, column and the fix."""
 
 
+class DatabaseError(MlopsError):
+    """A database of others that cannot be read: names source, table and the fix, and holds no secret of its URL."""
+
+
 class LedgerError(MlopsError):
     """The ledger does not say what was expected of it."""
 

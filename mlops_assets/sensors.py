@@ -72,9 +72,10 @@ def _daily_schedule(world: World, job: Job) -> dg.ScheduleDefinition:
     def daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from mlops_assets.closing.standing import first_closable
 
+        trouble = _land_tables(world)
         closable = first_closable(world)
         if closable.day is None or not closable.is_closable:
-            return dg.SkipReason(closable.reason)
+            return dg.SkipReason("; ".join(filter(None, [closable.reason, trouble])))
         day, epoch = closable.day.isoformat(), world.ledger.epoch(world.name)
         tags = {DAY: day, EPOCH: str(epoch)}
         attempt = _next_attempt(context.instance, f"{world.name}_daily", tags)
@@ -84,6 +85,18 @@ def _daily_schedule(world: World, job: Job) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_key=f"{world.name}-e{epoch}-{day}-{attempt}", tags=tags)
 
     return daily_schedule
+
+
+def _land_tables(world: World) -> str:
+    """Land what tables have of the first unclosed day; returns why one cannot be read, and the run will say so too."""
+    from mlops_assets.closing.extracting import extract_tables
+
+    day, last = world.first_unclosed(), world.service.last_day
+    try:
+        extract_tables(world, [day] if last is None or day <= last else [], again=False)
+    except MlopsError as error:
+        return str(error)
+    return ""
 
 
 def _retrain_sensor(world: World, job: Job) -> dg.SensorDefinition:

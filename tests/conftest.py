@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
-from collections.abc import Callable
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 # Before any test imports numpy or MLflow: both read these once.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -92,3 +97,41 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flights") / "landing"
     prepare_landing(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A cluster per worker on a Unix socket; not under tmp_path, which the user that runs it cannot enter."""
+    found = find_pg_ctl()
+    assert found
+    programs, is_root = Path(found).resolve().parent, os.geteuid() == 0
+    user = "postgres" if is_root else pwd.getpwuid(os.geteuid()).pw_name
+
+    def run(program: str, *words: str) -> None:
+        command = [str(programs / program), *words]
+        subprocess.run(
+            ["runuser", "-u", user, "--", *command] if is_root else command,
+            check=True, cwd="/", stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+
+    with tempfile.TemporaryDirectory(prefix="mlops-pg-") as folder:
+        if is_root:
+            shutil.chown(folder, user)
+        run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", user, "--encoding=UTF8", "--no-sync")
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+        run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg2://{user}@/postgres?host={folder}"
+        finally:
+            run("pg_ctl", "-D", f"{folder}/data", "-w", "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def postgres_database(postgres_server: str) -> str:
+    """The URL of an empty database of its own."""
+    name = f"test_{uuid.uuid4().hex}"
+    engine = sa.create_engine(postgres_server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as con:
+        con.exec_driver_sql(f"create database {name}")
+    engine.dispose()
+    return postgres_server.replace("/postgres?", f"/{name}?")

@@ -12,6 +12,7 @@ from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Lease, Row
 from mlops_assets.closing.block import Block, compute_outcomes
 from mlops_assets.closing.features import STEP_TABLES, generation_rows, ordered_sql
+from mlops_assets.closing.sources import write_conflicts
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.monitoring_loop.incidents import Incident
 from mlops_assets.tables import BY_NAME, TABLES
@@ -42,6 +43,7 @@ def commit_block(
     epoch = world.ledger.epoch(world.name)
     metadata = {"service": world.name, "epoch": str(epoch), "days": f"{kept[0]}..{kept[-1]}",
                 "inputs": block.inputs[kept[-1]]}  # fmt: skip
+    write_conflicts(world, {day: block.states[day] for day in kept})
     outcome_days = compute_outcomes(world, block, kept)
     for name in (table.name for table in TABLES if table.name in LOOP_TABLES):
         days = outcome_days if name == "outcomes" else kept

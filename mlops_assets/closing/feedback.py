@@ -10,7 +10,7 @@ import pandas as pd
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import copy_sql, literal, put, quote, register_days, rows, run
 from mlops_assets.closing.features import register_known
-from mlops_assets.closing.known import KnownGeneration, SourceState
+from mlops_assets.closing.known import CONFLICTING, KnownGeneration, SourceState
 from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop.attribution import (
     attributed_events_sql,
@@ -174,7 +174,7 @@ def with_conflicts(
             f"{n} row(s) contradict an earlier row of the same request and model version, first request '{who}' in "
             f"{what}; the first row counts, see table conflicts. Log every answer once, or under its own request id"
         )
-        return replace(state, state="conflicting", reason=reason)
+        return replace(state, state=CONFLICTING, reason=reason)
 
     return {day: [stated(day, state) for state in of_day] for day, of_day in states.items()}
 

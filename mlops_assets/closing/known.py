@@ -113,10 +113,14 @@ def segments(known: Iterable[KnownGeneration], days: Sequence[date]) -> list[lis
     return [run for run in runs if run]
 
 
+CONFLICTING = "conflicting"
+
+
 @dataclass(frozen=True)
 class SourceState:
-    """What a source gave one day: delivered, quarantined (some rows left out), missing, rejected, not_expected, or
-    column_gone: a version that holds a role reads what the source no longer declares."""
+    """What a source gave one day: delivered, quarantined (some rows left out), missing, rejected, not_expected,
+    conflicting (a log that contradicts itself), or column_gone: a version that holds a role reads what the source no
+    longer declares."""
 
     source: str
     arrival_day: date
@@ -165,7 +169,7 @@ def blocked_days(world: World, states: Mapping[date, Sequence[SourceState]]) -> 
     return blocked
 
 
-def newest_deliveries(world: World) -> dict[tuple[str, date], Mapping[str, object]]:
+def newest_deliveries(world: World) -> dict[tuple[str, date], Mapping[str, Any]]:
     """(source, arrival day) -> its newest delivery, accepted or not."""
     rows = sorted(world.ledger.rows("deliveries", SHARED), key=lambda row: row["delivery"])
     return {(row["source"], row["arrival_day"]): row for row in rows}

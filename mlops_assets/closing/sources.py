@@ -1,7 +1,7 @@
 """First step: sources with contracts. Every delivery that was not looked at yet becomes a generation, or not."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -14,10 +14,11 @@ from mlops_assets.adapters.engine import columns_of, copy_sql, open_engine, put,
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.landing import Delivery, deliveries, read_deliveries
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.closing.known import newest_deliveries
+from mlops_assets.closing.extracting import extract_tables
+from mlops_assets.closing.known import CONFLICTING, SourceState, newest_deliveries
 from mlops_assets.closing.world import SHARED, World, arrow, source_columns
 from mlops_assets.feature_loop.contracts import Inspection, inspect, load_suite
-from mlops_assets.feature_loop.ingest import missing_results, new_generation_sql, quarantined_sql
+from mlops_assets.feature_loop.ingest import conflict_result, missing_results, new_generation_sql, quarantined_sql
 from mlops_assets.feature_loop.pseudonyms import pseudonymise
 from mlops_assets.service.sources import Source
 from mlops_assets.tables import BY_NAME, Table
@@ -37,9 +38,10 @@ def ingest_sources(world: World, days: Sequence[date]) -> list[Ingested]:
     """Read every new, changed or repaired file up to the last of ``days``; the caller holds the lease.
 
     Files of other services' sources are left alone. Days on which a due file is absent get a row in
-    ``contracts``; a later delivery counts from the first unclosed day on.
+    ``contracts``; a later delivery counts from the first unclosed day on. Tables land as files first.
     """
     with world.ledger.lease(SHARED, f"sources of {world.name}"):
+        extract_tables(world, days, again=True)
         return [_ingest(world, source, days) for source in world.service.sources]
 
 
@@ -192,24 +194,45 @@ def _write_contracts(world: World, source: Source, results: list[Row], missing: 
         _merge_shared(world, BY_NAME["contracts"], source, arrow(found, BY_NAME["contracts"].columns))
 
 
-def merged_sql(table: Table) -> str:
-    """SQL of a shared table's days with ``added`` in place of the rows of the same day, source and generation."""
+def write_conflicts(world: World, found: Mapping[date, Sequence[SourceState]]) -> None:
+    """Say in ``contracts`` which days brought a log that contradicts itself; the other promises on its file stay."""
+    told = [(day, state) for day, states in found.items() for state in states if state.state == CONFLICTING]
+    if not told:
+        return
+    table, newest = BY_NAME["contracts"], newest_deliveries(world)
+    results = [
+        conflict_result(
+            world.service.source(state.source), day, reason=state.reason,
+            generation=int(newest.get((state.source, day), {}).get("generation", 0)),
+        )
+        for day, state in told
+    ]  # fmt: skip
+    with world.ledger.lease(SHARED, f"conflicts of {world.name}"):
+        source = world.service.source(told[0][1].source)
+        _merge_shared(world, table, source, arrow(results, table.columns), by=table.key)
+
+
+def merged_sql(table: Table, by: Sequence[str]) -> str:
+    """SQL of a shared table's days with ``added`` in place of the rows that agree with it in the columns ``by``."""
     names = ", ".join(quote(column.name) for column in table.columns)
     return f"""
-        select {names} from stored s anti join added a using (day, source, generation)
+        select {names} from stored s anti join added a using ({", ".join(by)})
         where s.day in (select day from added)
         union all by name select {names} from added
         order by {", ".join(quote(column) for column in table.key)}
     """
 
 
-def _merge_shared(world: World, table: Table, source: Source, added: pa.Table) -> None:
-    """Replace the rows of these (day, source, generation); other sources share the partition and stay."""
+OF_A_FILE = ("day", "source", "generation")
+
+
+def _merge_shared(world: World, table: Table, source: Source, added: pa.Table, by: Sequence[str] = OF_A_FILE) -> None:
+    """Replace the rows of these files; other sources share the partition and stay."""
     with open_engine() as con:
         con.register("added", added)
         days = [row[0] for row in rows(con, distinct_days_sql("added"))]
         world.shared.view(con, table.name, table.columns, name="stored", first=min(days), last=max(days))
-        merged = con.sql(merged_sql(table)).to_arrow_table()
+        merged = con.sql(merged_sql(table, by)).to_arrow_table()
         world.shared.replace_days(table.name, days, merged, {"writer": table.writer, "source": source.name})
 
 

@@ -9,8 +9,8 @@ from datetime import date, datetime, timedelta
 from functools import partial
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.landing import SUFFIXES
 from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.extracting import is_landed
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Kind
 from mlops_assets.monitoring_loop.incidents import Event, Incident, after, in_order, opened
@@ -221,7 +221,7 @@ def waits_for(world: World, day: date, now: datetime) -> str | None:
     if now >= deadline:
         return None
     for source in world.service.sources:
-        is_there = any((world.home.landing / source.name / f"{day}{suffix}").exists() for suffix in SUFFIXES)
-        if source.expected.covers(day) and not is_there:
-            return f"{day} waits for {source.name}/{day}.* until {deadline} UTC"
+        if source.expected.covers(day) and not is_landed(world, source, day):
+            of_table = f" (rows of table '{source.table.table}')" if source.table else ""
+            return f"{day} waits for {source.name}/{day}.*{of_table} until {deadline} UTC"
     return None

@@ -14,11 +14,12 @@ def source_asset(service: MLService, source: Source) -> dg.AssetSpec:
     """One delivered file a day, and what became of it."""
     delivered = tuple(Column(name, kind, "as delivered") for name, kind in source.columns.items())
     key = ("day", "generation", *source.key)
+    read = f" Its files are read from table '{source.table.table}'." if source.table else ""
     return dg.AssetSpec(
         key=source_key(source.name),
         description=f"{source.description} One row is one delivered row of one generation of a day's file; "
         f"a missing file: {source.on_missing_day.replace('_', ' ')}, "
-        f"a bad row: {source.on_bad_row.replace('_', ' ')}.",
+        f"a bad row: {source.on_bad_row.replace('_', ' ')}.{read}",
         group_name=f"{LOOP}_loop",
         owners=[service.owner.email],
         kinds={"deltalake", "greatexpectations"},

@@ -93,9 +93,34 @@ def missing_results(source: Source, days: Sequence[date]) -> list[dict[str, obje
             "severity": "critical" if source.on_missing_day == "block" else "warning",
             "success": False,
             "observed": "no file",
-            "message": f"source '{source.name}', day {day}: no file {source.name}/{day}.* lies in the landing zone. "
-            f"Deliver it; it counts from the first unclosed day on.",
+            "message": f"source '{source.name}', day {day}: {_absent(source, day)}; it counts from the first unclosed "
+            "day on.",
             "outcome": "missing",
         }
         for day in days
     ]
+
+
+def _absent(source: Source, day: date) -> str:
+    if source.table is not None:
+        return (
+            f"table '{source.table.table}' has no row whose {source.table.column(source.available_at)} lies in that day"
+            ". Load it"
+        )
+    return f"no file {source.name}/{day}.* lies in the landing zone. Deliver it"
+
+
+def conflict_result(source: Source, day: date, *, generation: int, reason: str) -> dict[str, object]:
+    """The row of table ``contracts`` of a log that contradicted itself on a day; the first row of a key counts."""
+    return {
+        "day": day,
+        "source": source.name,
+        "generation": generation,
+        "expectation": "an answer is logged once, or says the same again",
+        "column_name": None,
+        "severity": "critical",
+        "success": False,
+        "observed": reason.partition(",")[0],
+        "message": f"source '{source.name}', day {day}: {reason}.",
+        "outcome": "conflicting",
+    }

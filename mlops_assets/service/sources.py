@@ -1,10 +1,12 @@
 """What other people's tables promise us."""
 
+import re
 from datetime import date
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.service.policy import Identifier, Policy, Share
 
 
@@ -59,8 +61,45 @@ class Expected(Policy):
         return self
 
 
+class SqlTable(Policy):
+    """Where the rows of a source are found if nobody puts files into the landing zone: a table of a database.
+
+    When an arrival day is over, its rows (by ``available_at``) are read once and land as the file of the day; from
+    there on the source is like any other. A day without a row is a day without a file.
+
+    ``url_variable``: environment variable with the database's SQLAlchemy URL (``postgresql+psycopg2://...``,
+    ``sqlite:///...``; ``duckdb:///...`` too), so that no secret stands in a declaration. ``table``: its name, behind
+    a schema and a dot if need be; a view will do. ``columns``: declared column -> column of the table, where they
+    differ. Instants without a time zone are UTC.
+
+    ``settle_minutes``: how long after the end of a day its rows may still be on their way. ``reread_days``: so many
+    days before are read again; what changed, came late or went since is a new generation, like a file that was
+    delivered again.
+    """
+
+    url_variable: str
+    table: str = Field(min_length=1)
+    columns: dict[Identifier, str] = {}
+    settle_minutes: int = Field(default=15, ge=0)
+    reread_days: int = Field(default=3, ge=0)
+
+    def column(self, declared: str) -> str:
+        """What a declared column is called in the table."""
+        return self.columns.get(declared, declared)
+
+    @field_validator("url_variable", mode="before")
+    @classmethod
+    def _names_a_variable(cls, name: object) -> object:
+        if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", str(name)):  # not shown: it may be the URL, with a password
+            raise DeclarationError(
+                "source > table > url_variable", "is no name of an environment variable (capitals, digits, _).",
+                "Put the URL into one that only the service sees, and write its name: url_variable='LOANS_DB_URL'.",
+            )  # fmt: skip
+        return name
+
+
 class Source(Policy):
-    """A table we read and do not own: one file per arrival day in the landing zone.
+    """A table we read and do not own: one file per arrival day in the landing zone, put there or read from a ``table``.
 
     ``columns`` maps every column to its DuckDB type, in any order; ``key`` names a row within one file;
     ``event_at`` is when something happened and ``available_at`` when it could first be read, never earlier.
@@ -83,6 +122,15 @@ class Source(Policy):
     max_bad_share: Share = 0.05
     contract: Identifier
     pseudonymise: tuple[str, ...] = ()
+    table: SqlTable | None = None
+
+    @model_validator(mode="after")
+    def _table_maps_declared_columns(self) -> "Source":
+        for column in self.table.columns if self.table else ():
+            if column not in self.columns:
+                where = f"source '{self.name}' > table > columns"
+                raise UnknownNameError(where=where, kind="declared column", name=column, known=self.columns)
+        return self
 
     @model_validator(mode="after")
     def _columns_exist(self) -> "Source":

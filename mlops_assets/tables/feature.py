@@ -18,7 +18,11 @@ CONTRACTS = Table(
         ("success", "BOOLEAN", "whether it held"),
         ("observed", "VARCHAR", "what was seen"),
         ("message", "VARCHAR", "source, day, column and the fix, if it failed"),
-        ("outcome", "VARCHAR", "for the file: accepted, quarantined (rows left out), rejected, missing"),
+        (
+            "outcome",
+            "VARCHAR",
+            "for the file: accepted, quarantined (rows left out), rejected, missing, conflicting (a log, with itself)",
+        ),
     ),
     is_shared=True,
 )

@@ -1,13 +1,9 @@
 """The ledger keeps what was said: nothing is changed, nothing is said twice, and one writer writes."""
 
 import os
-import pwd
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
-import uuid
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -15,7 +11,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import find_pg_ctl
 
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.ledger import EVENTS, LEASE_SECONDS, Lease, Ledger
@@ -25,45 +20,13 @@ DAY = date(2024, 3, 4)
 NOON = datetime(2024, 3, 4, 12)
 
 
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    """A private cluster on a Unix socket; not under tmp_path, which the user that must run it could not enter."""
-    found = find_pg_ctl()
-    assert found
-    programs, is_root = Path(found).resolve().parent, os.geteuid() == 0
-    user = "postgres" if is_root else pwd.getpwuid(os.geteuid()).pw_name
-
-    def run(program: str, *words: str) -> None:
-        command = [str(programs / program), *words]
-        subprocess.run(
-            ["runuser", "-u", user, "--", *command] if is_root else command,
-            check=True, cwd="/", stdout=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
-
-    with tempfile.TemporaryDirectory(prefix="ledger-pg-") as folder:
-        if is_root:
-            shutil.chown(folder, user)
-        run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", user, "--encoding=UTF8", "--no-sync")
-        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-        run("pg_ctl", "-D", f"{folder}/data", "-w", "-l", f"{folder}/log", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg2://{user}@/postgres?host={folder}"
-        finally:
-            run("pg_ctl", "-D", f"{folder}/data", "-w", "-m", "immediate", "stop")
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """SQLite in a file, and a database of its own in Postgres."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server: str = request.getfixturevalue("postgres_url")
-    name = f"ledger_{uuid.uuid4().hex}"
-    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as con:
-        con.exec_driver_sql(f"create database {name}")
-    engine.dispose()
-    return server.replace("/postgres?", f"/{name}?")
+    made: str = request.getfixturevalue("postgres_database")
+    return made
 
 
 @pytest.fixture

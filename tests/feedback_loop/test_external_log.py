@@ -89,6 +89,19 @@ def test_a_row_that_contradicts_an_earlier_one_is_kept_apart_and_the_first_one_c
     assert "3 row(s) contradict an earlier row" in verdict["reason"] and f"'{DAYS[6]}-30' in score" in verdict["reason"]
 
 
+def test_a_contradiction_fails_the_contract_of_the_log_and_keeps_what_else_it_promised(told: World) -> None:
+    contracts = stored(told, "contracts")
+    of_log = contracts[(contracts["source"] == "answers") & (contracts["day"] == DAYS[8])]
+    (broken,) = of_log[~of_log["success"]].to_dict("records")
+    assert broken["outcome"] == "conflicting" and broken["observed"] == (
+        "3 row(s) contradict an earlier row of the same request and model version"
+    )
+    assert broken["message"].startswith(f"source 'answers', day {DAYS[8]}: 3 row(s) contradict")
+    assert broken["message"].endswith("Log every answer once, or under its own request id.")
+    assert set(of_log[of_log["success"]]["outcome"]) == {"accepted"}
+    assert not (contracts["outcome"] == "conflicting")[contracts["day"] != DAYS[8]].any()
+
+
 def test_late_rows_belong_to_the_day_they_came_and_count_for_the_day_they_answered(told: World) -> None:
     ten = on(stored(told, "predictions"), DAYS[10])
     assert (ten["prediction_day"].dt.date == DAYS[9]).sum() == 30 and counted(told, DAYS[10], "late") == 30
