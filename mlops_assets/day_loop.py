@@ -27,9 +27,10 @@ from mlops_assets.closing.world import SHARED, World
 from mlops_assets.decisions import TOLD, Kind
 from mlops_assets.errors import LedgerError, RangeError
 from mlops_assets.feature_loop.point_in_time import compiled_sql
+from mlops_assets.monitoring_loop.actions import is_cadence_day
 from mlops_assets.monitoring_loop.incidents import Incident
 
-BLOCK_DAYS = 14
+BLOCK_DAYS = 31
 LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, *(kind.value for kind in TOLD)})
 """Kinds of decisions that a daily run writes down and a sensor carries out; a replay carries out all at once."""
 
@@ -84,7 +85,7 @@ def run_days(
             _finish_pending(world)
         open_days = [day for day in wanted if day >= first_unclosed]
         while open_days:
-            closed = _close_block(world, lease, open_days[:block_days], acts=acts, by=by)
+            closed = _close_block(world, lease, first_block(world, open_days, block_days), acts=acts, by=by)
             for report in closed:
                 on_day(report)
             reports += closed
@@ -92,6 +93,17 @@ def run_days(
             if not closed:
                 break
     return reports
+
+
+def first_block(world: World, days: Sequence[date], most: int) -> list[date]:
+    """The first days to close together: up to the first one on which training is due, since a training ends a block.
+
+    What lies behind it would be computed in vain: by a champion that may not be in charge any more.
+    """
+    block = list(days[:most])
+    cadence = "never" if world.service.is_monitor_only else world.service.model.cadence
+    due = (place for place, day in enumerate(block, start=1) if is_cadence_day(day, cadence))
+    return block[: next(due, most)]
 
 
 def declare(world: World) -> None:
