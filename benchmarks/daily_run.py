@@ -29,7 +29,8 @@ MODULES = (
     "mlops_assets.cli", "mlops_assets.build", "mlops_assets.day_loop", "mlops_assets.closing.sources",
     "mlops_assets.summary", "mlops_assets.adapters.dagster_home", "great_expectations", "sklearn.compose",
     "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "skops.io", "mlflow.artifacts",
-    "pyarrow.parquet",
+    "mlflow.store.tracking.sqlalchemy_workspace_store", "mlflow.store.model_registry.sqlalchemy_workspace_store",
+    "pyarrow.parquet", "sqlglot.dialects.duckdb", "upath.core",
 )  # fmt: skip
 WAYS = ("imports", "replay", "schedule")
 

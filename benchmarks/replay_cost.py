@@ -2,8 +2,8 @@
 
 Two homes are compared, both in a temporary folder: one replayed here from the first day to just after the first
 release, and a copy of the home that the environment names. In each of them the last days without a training are
-closed again in a new epoch (features, day loop, commit, decisions), as often as --repeat says; the cheapest time
-counts. What is not measured: reading the day's files, and Dagster's events. Needs a replayed home; changes nothing
+closed again in a new epoch (features, day loop, commit, decisions), in one block as a replay closes them, as often as
+--repeat says; the cheapest time counts. What is not measured: reading the day's files, and Dagster's events. Needs a replayed home; changes nothing
 in it.
 
     python benchmarks/replay_cost.py
@@ -85,8 +85,8 @@ def main() -> None:
     """Replay the beginning, copy the rest, measure both, print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--service", default="flight_delays")
-    parser.add_argument("--days", type=int, default=10, help="days per range (default: %(default)s)")
-    parser.add_argument("--early-to", type=date.fromisoformat, default=date(2013, 2, 14), help="(default: %(default)s)")
+    parser.add_argument("--days", type=int, default=20, help="days per range (default: %(default)s)")
+    parser.add_argument("--early-to", type=date.fromisoformat, default=date(2013, 2, 27), help="(default: %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="times each range is closed (default: %(default)s)")
     asked = parser.parse_args()
     home = Home.from_environment()

@@ -7,7 +7,7 @@ something, committed, acted on, and the loop goes on (docs/decisions/0003-day-lo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.adapters.fault_points import fault_point
@@ -21,6 +21,7 @@ from mlops_assets.closing.known import known_for
 from mlops_assets.closing.meanings import new_meanings
 from mlops_assets.closing.recomputing import recompute_block
 from mlops_assets.closing.releasing import reconcile
+from mlops_assets.closing.repairing import stored_generations
 from mlops_assets.closing.standing import pending_decisions, waits_for
 from mlops_assets.closing.voids import void_lines
 from mlops_assets.closing.world import SHARED, World
@@ -31,6 +32,8 @@ from mlops_assets.monitoring_loop.actions import is_cadence_day
 from mlops_assets.monitoring_loop.incidents import Incident
 
 BLOCK_DAYS = 31
+BLOCK_PREDICTIONS = 1_000_000
+"""A block holds at most so many predictions, or one day: its tables stand in memory."""
 LEFT_TO_SENSORS = frozenset({Kind.RETRAIN.value, *(kind.value for kind in TOLD)})
 """Kinds of decisions that a daily run writes down and a sensor carries out; a replay carries out all at once."""
 
@@ -96,14 +99,21 @@ def run_days(
 
 
 def first_block(world: World, days: Sequence[date], most: int) -> list[date]:
-    """The first days to close together: up to the first one on which training is due, since a training ends a block.
+    """The first days to close together: as many as fit into memory, up to the first one on which training is due.
 
-    What lies behind it would be computed in vain: by a champion that may not be in charge any more.
+    A training ends a block: what lies behind it would be computed in vain, by a champion that may be replaced.
     """
-    block = list(days[:most])
+    block = list(days[: min(most, days_that_fit(world, days[0]))])
     cadence = "never" if world.service.is_monitor_only else world.service.model.cadence
     due = (place for place, day in enumerate(block, start=1) if is_cadence_day(day, cadence))
     return block[: next(due, most)]
+
+
+def days_that_fit(world: World, day: date) -> int:
+    """How many days like the one before ``day`` have ``BLOCK_PREDICTIONS`` predictions; one if none is closed yet."""
+    before = day - timedelta(days=1)
+    row = stored_generations(world, [before]).get(("predictions", before))
+    return max(1, BLOCK_PREDICTIONS // max(1, row["rows"])) if row else 1
 
 
 def declare(world: World) -> None:
