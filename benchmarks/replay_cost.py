@@ -2,9 +2,9 @@
 
 Two homes are compared, both in a temporary folder: one replayed here from the first day to just after the first
 release, and a copy of the home that the environment names. In each of them the last days without a training are
-closed again in a new epoch (features, day loop, commit, decisions), in one block as a replay closes them, as often as
---repeat says; the cheapest time counts. What is not measured: reading the day's files, and Dagster's events. Needs a replayed home; changes nothing
-in it.
+closed again in a new epoch (features, day loop, commit, decisions), in one block as a replay closes them, as often
+as --repeat says; the cheapest time counts. What is not measured: reading the day's files, and Dagster's events.
+Needs a replayed home; changes nothing in it.
 
     python benchmarks/replay_cost.py
     python benchmarks/replay_cost.py --days 7 --repeat 5
