@@ -23,7 +23,7 @@ from mlops_assets.service.features import (
     StaticView,
     WindowView,
 )
-from mlops_assets.service.kpi import KpiPolicy
+from mlops_assets.service.kpi import KpiPolicy, KpiSource
 from mlops_assets.service.labels import LabelDefinition, LabelNoise
 from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import (
@@ -64,6 +64,7 @@ __all__ = [
     "IncidentPolicy",
     "KnownEvent",
     "KpiPolicy",
+    "KpiSource",
     "LabelDefinition",
     "LabelDelayObjective",
     "LatencyObjective",

@@ -35,12 +35,13 @@ from mlops_assets.closing.known import (
     source_states,
 )
 from mlops_assets.closing.maturing import measure_completeness
+from mlops_assets.closing.valuing import measure_kpis, own_source
 from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop import attribution
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.feedback_loop.prediction_log import BUCKETS, log_sql
 from mlops_assets.monitoring_loop.bill import USAGE_DAYS, allocate_bill
-from mlops_assets.monitoring_loop.kpi import measure_kpi
+from mlops_assets.monitoring_loop.kpi_source import reach_days
 from mlops_assets.monitoring_loop.operations import measure_operations
 from mlops_assets.monitoring_loop.profiles import profile_labels, profile_scores
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
@@ -110,12 +111,13 @@ def compute_block(
 
 
 def _measure_kpi(world: World, block: Block) -> None:
-    """Table ``kpi`` of the block's days; the closed single days that longer windows add up are ``closed_kpi``."""
-    table, before = BY_NAME["kpi"], min(block.days)
-    first, last = before - timedelta(days=history_days(world.service)), before - timedelta(days=1)
-    world.lake.view(block.con, table.name, table.columns, name="closed_kpi", first=first, last=last)
-    run(block.con, table.create_sql())
-    measure_kpi(block.con, world.service, days=block.days, history="closed_kpi")
+    """Table ``kpi`` of the block's days."""
+    first, routed = min(block.days), own_source(world) is not None and not world.service.is_monitor_only
+    reach = days_between(first - timedelta(days=reach_days(world.service)), max(block.days))
+    measure_kpis(
+        world, block.con, block.days, known=block.known, routes=routes(world, list(reach)) if routed else [],
+        blocked=blocked_by_then(world, block),
+    )  # fmt: skip
 
 
 def _first_needed(service: MLService, first: date) -> date:
@@ -250,6 +252,20 @@ def shifts(world: World, days: Sequence[date]) -> list[Shift]:
     cuts = sorted({row["effective_at"] for row in world.releases() if start < row["effective_at"] < end})
     edges = [start, *cuts, end]
     return [Shift(a, b, world.holders(a)) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def routes(world: World, days: Sequence[date]) -> list[Row]:
+    """Which version answers which hash buckets, from when until when, over some days."""
+    found: list[Row] = []
+    for shift in shifts(world, days):
+        holders = shift.holders or {PRIOR: {"model_version": PRIOR}}
+        for role, row in sorted(holders.items()):
+            first, last = buckets_of(role, holders, world.service.model.rollout)
+            found.append({
+                "start_at": shift.start_at, "end_at": shift.end_at, "role": role, "version": row["model_version"],
+                "from_bucket": first, "to_bucket": last,
+            })  # fmt: skip
+    return found
 
 
 def requests_sql(columns: Sequence[str], version: str, shift: Shift) -> str:

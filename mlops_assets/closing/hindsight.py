@@ -18,8 +18,8 @@ def stored_quality_sql(label_version: str) -> str:
     return f"""
         select * from (
             select * from quality where slice = 'all' or window_days = 1
-            union all by name select * exclude (total, alarms, kpi), kpi as metric from kpi
-        ) where label_version = {literal(label_version)}
+            union all by name select * exclude (total, expected, alarms, kpi), kpi as metric from kpi
+        ) where label_version in ({literal(label_version)}, '')
     """
 
 

@@ -46,13 +46,13 @@ def all_quality_sql(before: date, label_version: str) -> str:
 
     Of the label definition in force: two definitions side by side give two values, and a rule never mixes them.
     """
-    kpi = "select * exclude (total, alarms, kpi), kpi as metric"
+    kpi = "select * exclude (total, expected, alarms, kpi), kpi as metric"
     return f"""
         create or replace temp view all_quality as
         select * from (
             select * from closed_quality where day < {literal(before)} union all by name select * from quality
             union all by name {kpi} from closed_kpi where day < {literal(before)} union all by name {kpi} from kpi
-        ) where label_version = {literal(label_version)}
+        ) where label_version in ({literal(label_version)}, '')
     """
 
 

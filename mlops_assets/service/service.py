@@ -11,7 +11,7 @@ from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.service.degradation import DegradationRule
 from mlops_assets.service.expressions import check_column, check_expression
 from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
-from mlops_assets.service.kpi import KPI_COLUMNS
+from mlops_assets.service.kpi import KPI_COLUMNS, KpiSource
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import DriftPolicy, IncidentPolicy, QualityPolicy
 from mlops_assets.service.operations import OperationsPolicy
@@ -211,12 +211,34 @@ class MLService(Policy):
         kpi = self.quality.kpi
         if kpi is None:
             return
+        if kpi.source is not None:
+            self._check_kpi_source(f"{where} > quality > kpi > source", kpi.name, kpi.source)
+            return
         check_expression(kpi.value, where=f"{where} > quality > kpi > expression", columns=(*KPI_COLUMNS, *self.slices))
         if self.declared_model is not None and self.declared_model.threshold is None:
             raise DeclarationError(
                 f"{where} > quality > kpi",
                 f"'{kpi.name}' values decisions, and no threshold says when a score is one.",
                 "Declare model.threshold, 0 to 1.",
+            )
+
+    def _check_kpi_source(self, where: str, name: str, own: KpiSource) -> None:
+        """The source is declared and has what is read; a rule does not look at days before they are settled."""
+        known = {source.name for source in self.sources}
+        if own.source not in known:
+            raise UnknownNameError(where=where, kind="source", name=own.source, known=known)
+        for field, expression in own.expressions.items():
+            check_expression(expression, where=f"{where} > {field}", columns=self.source(own.source).columns)
+        for part in own.slices:
+            if part not in self.slices:
+                raise UnknownNameError(where=f"{where} > slices", kind="slice", name=part, known=self.slices)
+        ruled = [rule for rule in (*self.quality.degradation, *self.retrain_when) if rule.metric == name]
+        if ruled and own.settles_after_days > self.label.window_hours // 24:
+            raise DeclarationError(
+                f"{where} > settles_after_days",
+                f"rule '{ruled[0].sentence}' looks at days whose labels are there, {self.label.window_hours:g} hours "
+                f"later, and '{name}' is settled after {own.settles_after_days} days.",
+                "Declare fewer days, or leave the rule out.",
             )
 
     def _check_bill(self, where: str, sources: Collection[str]) -> None:
@@ -246,9 +268,7 @@ class MLService(Policy):
             name = rule.slice.partition("=")[0]
             if name not in self.quality.slices:
                 raise UnknownNameError(where=named, kind="slice", name=name, known=self.quality.slices)
-            if rule.window_days != 1 or (self.quality.kpi and rule.metric == self.quality.kpi.name):
+            if rule.window_days != 1:
                 raise DeclarationError(
-                    named,
-                    "slices are measured over single days, and the KPI over whole days only.",
-                    "Use window_days=1 and a metric of quality, or leave the slice out.",
+                    named, "slices are measured over single days.", "Use window_days=1, or leave the slice out."
                 )

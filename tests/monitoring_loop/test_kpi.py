@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from toy_world import a_service
 
 from mlops_assets import DeclarationError, KpiPolicy, MLService
 from mlops_assets.adapters.engine import frame, open_engine, put, run
-from mlops_assets.monitoring_loop.kpi import Worth, mean_of_days, measure_kpi
+from mlops_assets.monitoring_loop.kpi import measure_kpi
 from mlops_assets.tables import BY_NAME
 
 MONDAY = date(2024, 3, 4)
@@ -33,7 +34,7 @@ def priced(kpi: KpiPolicy = KPI) -> MLService:
 @pytest.fixture
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
     with open_engine() as engine:
-        for name in ("predictions", "labels", "quality", "kpi"):
+        for name in ("predictions", "labels", "quality", "kpi", "completeness"):
             run(engine, BY_NAME[name].create_sql())
         run(engine, BY_NAME["kpi"].create_sql("closed_kpi"))
         yield engine
@@ -70,7 +71,7 @@ def asked(con: duckdb.DuckDBPyConnection, day: date, last: date, length: int, st
 
 
 def kpi_rows(con: duckdb.DuckDBPyConnection, days: Sequence[date], service: MLService | None = None) -> pd.DataFrame:
-    measure_kpi(con, service or priced(), days=days, history="closed_kpi")
+    measure_kpi(con, service or priced(), days=days, history="closed_kpi", completeness="completeness")
     found = frame(con, "select * from kpi where version = 'served' order by day, window_days, prediction_day")
     return found.assign(day=found["day"].dt.date)
 
@@ -118,8 +119,8 @@ def test_a_window_adds_up_the_newest_news_of_its_days_closed_or_not(con):
     tuesday = MONDAY + timedelta(days=1)
     add(con, "closed_kpi", [
         {"day": tuesday + timedelta(days=age), "prediction_day": MONDAY, "window_days": 1, "version": "served",
-         "role": "served", "slice": "all", "kpi": "saved", "label_version": "late10_v1", "total": total, "alarms": 2,
-         "n": 4, "n_labelled": 4, "state": "final"}
+         "role": "served", "slice": "all", "kpi": "saved", "label_version": "late10_v1", "value": total / 4,
+         "total": total, "alarms": 2, "n": 4, "n_labelled": 4, "state": "final"}
         for age, total in ((-1, 1.0), (0, 2.0), (9, 3.0))
     ])  # fmt: skip
     answered(
@@ -130,18 +131,83 @@ def test_a_window_adds_up_the_newest_news_of_its_days_closed_or_not(con):
     assert (window["total"], window["n_labelled"], window["value"]) == (8.0, 8, 1.0)
 
 
-def test_the_interval_of_a_window_comes_from_how_days_differ():
-    alike = mean_of_days([Worth(100, 10, 50.0), Worth(100, 10, 50.0), Worth(100, 10, 50.0)])
-    assert alike == (0.5, 0.5, 0.5)
-    value, low, high = mean_of_days([Worth(100, 10, 40.0), Worth(100, 10, 60.0)])
-    assert value == 0.5 and low is not None and high is not None
-    assert high - low == pytest.approx(2 * 12.706 * 0.1, rel=1e-3), "t with one degree, standard error .1"
+def test_the_interval_of_a_window_comes_from_how_days_differ(con):
+    """Two days of 40 and 60 over a hundred requests: t with one degree of freedom, standard error .1."""
+    tuesday, known = MONDAY + timedelta(days=1), MONDAY + timedelta(days=2)
+    add(con, "closed_kpi", [
+        {"day": day + timedelta(days=1), "prediction_day": day, "window_days": 1, "version": "served", "role": "served",
+         "slice": "all", "kpi": "saved", "label_version": "late10_v1", "value": total / 100, "total": total,
+         "alarms": 10, "n": 100, "n_labelled": 100, "state": "final"}
+        for day, total in ((MONDAY, 40.0), (tuesday, 60.0))
+    ])  # fmt: skip
+    asked(con, known + timedelta(days=1), tuesday, 7)
+    asked(con, known + timedelta(days=1), MONDAY, 28)
+    two, one = kpi_rows(con, [known + timedelta(days=1)]).to_dict("records")
+    assert (two["window_days"], two["value"]) == (7, 0.5)
+    assert two["high"] - two["low"] == pytest.approx(2 * 12.706 * 0.1, rel=1e-3)
+    assert one["value"] == 0.4 and np.isnan(one["low"]), "one day alone says nothing about how days differ"
+
+
+def fresh(con: duckdb.DuckDBPyConnection, day: date, positive: float, negative: float) -> None:
+    """At the end of its day these shares of the labels are known, and quality has a provisional answer."""
+    add(con, "completeness", [
+        {"day": day, "label_version": "late10_v1", "outcome": outcome, "age_days": 0, "value": share,
+         "variance": 0.0, "covariance": 0.0}
+        for outcome, share in (("positive", positive), ("negative", negative))
+    ])  # fmt: skip
+    run(con, "update quality set state = 'provisional'")
+
+
+def test_a_fresh_day_counts_each_outcome_for_those_that_have_not_come(con):
+    """A half of the late parcels and all of the punctual ones are known: every late one stands for two."""
+    answered(con, MONDAY, FOUR, MONDAY)
+    fresh(con, MONDAY, 0.5, 1.0)
+    (row,) = kpi_rows(con, [MONDAY]).to_dict("records")
+    assert (row["total"], row["expected"], row["n_labelled"]) == (2 * 3 - 1, 6, 4)
+    assert row["value"] == pytest.approx(5 / 6) and row["low"] < row["value"] < row["high"]
+    assert row["state"] == "provisional"
+
+
+def test_what_is_not_known_yet_has_a_reason_and_no_value(con):
+    answered(con, MONDAY, FOUR, MONDAY)
+    run(con, "update quality set state = 'not_measured', reason = '3 days past the label window, below 10'")
+    (row,) = kpi_rows(con, [MONDAY]).to_dict("records")
+    assert np.isnan(row["value"]) and row["state"] == "not_measured"
+    assert row["reason"] == "3 days past the label window, below 10"
+
+
+def test_where_only_positives_arrive_silence_is_worth_what_a_negative_is(con):
+    """Two claims came and two requests are silent; half of the claims are known, so one silent one hides a claim."""
+    declared = priced()
+    service = declared.reading(declared.label.model_copy(update={"unlabelled": "negative"}))
+    answered(con, MONDAY, FOUR, MONDAY)
+    run(con, "delete from labels where value = 0")
+    (final,) = kpi_rows(con, [MONDAY], service).to_dict("records")
+    assert (final["total"], final["n_labelled"]) == (3 - 1, 4)
+    run(con, "delete from kpi")
+    fresh(con, MONDAY, 0.5, 1.0)
+    (row,) = kpi_rows(con, [MONDAY], service).to_dict("records")
+    assert row["total"] == 3 - 1 + (3 - -1), "the alarm that came true was worth 3; another one like it will turn"
+
+
+def test_a_slice_has_a_value_of_its_own(con):
+    answered(con, MONDAY, FOUR, MONDAY + timedelta(days=1))
+    run(con, """update predictions set context = '{"depot": "south"}' where request_id in ('b', 'd')""")
+    run(
+        con,
+        """
+        insert into quality select q.* replace ('depot=' || depot as slice)
+        from quality q cross join (values ('north'), ('south')) t(depot) where role = 'served'
+    """,
+    )
+    found = kpi_rows(con, [MONDAY + timedelta(days=1)]).set_index("slice")
+    assert found["total"].to_dict() == {"all": 2.0, "depot=north": 3.0, "depot=south": -1.0}
 
 
 def test_a_value_that_cannot_be_computed_fails_when_it_is_declared():
     with pytest.raises(ValidationError, match="needs value_per_true_alarm"):
         KpiPolicy(name="saved", unit="EUR", value_per_true_alarm=1)
-    with pytest.raises(ValidationError, match="leave one of them out"):
+    with pytest.raises(ValidationError, match="more than one of"):
         KpiPolicy(name="saved", unit="EUR", expression="score", value_per_true_alarm=1)
     with pytest.raises(DeclarationError, match="price"):
         priced(KpiPolicy(name="saved", unit="EUR", expression="score * price"))
