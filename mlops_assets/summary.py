@@ -92,7 +92,8 @@ def summary_lines(world: World, effort: Effort | None) -> Iterator[str]:
         yield f"{world.name}: closed through {max(closed)}"
         yield from _day_lines(con, world, closed)
         yield from _decision_lines(world)
-        yield from _quality_lines(con, world)
+        is_yes_or_no = world.service.task == "binary"
+        yield from (_quality_lines if is_yes_or_no else _newest_quality_lines)(con, world)
     if effort:
         yield from effort.lines()
     yield from next_lines(world, max(closed))
@@ -127,6 +128,24 @@ def _quality_lines(con: duckdb.DuckDBPyConnection, world: World) -> Iterator[str
             f"  {month:%Y-%m} {n:>9,}{_number(labelled / n, '.1%'):>10}{_number(share, '.1%'):>10}"
             f"{_number(brier, '.4f'):>8}{_number(auc, '.4f'):>8}"
         )
+
+
+def newest_quality_sql(service: str) -> str:
+    """SQL of ``(metric, window_days, prediction_day, value, low, high)``: the longest final window of what was served."""
+    return f"""
+        select metric, window_days, prediction_day, value, low, high from {quote(service)}.quality
+        where version = 'served' and slice = 'all' and state in ('final', 'restated')
+        qualify row_number() over (partition by metric order by window_days desc, prediction_day desc, day desc) = 1
+        order by metric
+    """
+
+
+def _newest_quality_lines(con: duckdb.DuckDBPyConnection, world: World) -> Iterator[str]:
+    """Of a task that is not yes or no: its own metrics, newest window."""
+    yield "quality of what was served, newest mature window:"
+    for metric, window, last, value, low, high in rows(con, newest_quality_sql(world.name)):
+        bounds = "" if low is None else f" [{low:.4g}, {high:.4g}]"
+        yield f"  {metric:<24}{value:>12.4g}{bounds}  {window} days to {last}"
 
 
 def _number(value: float | None, spec: str) -> str:

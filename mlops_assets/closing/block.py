@@ -99,8 +99,10 @@ def compute_block(
         read_log(world, con, days, known)
         block.states = with_conflicts(world, con, states)
     attribute_labels(world, con, days, known)
-    profile_scores(con, predictions="predictions", days=days, into="profiles")
-    profile_labels(con, labels="labels", days=days, into="profiles")
+    task = world.service.task
+    is_chance = task in ("binary", "multiclass")
+    profile_scores(con, predictions="predictions", days=days, into="profiles", is_chance=is_chance)
+    profile_labels(con, labels="labels", days=days, into="profiles", is_yes_or_no=task == "binary")
     profile_label_timing(world, con, days)
     add_feature_profiles(world, block, days)
     measure_completeness(world, con, days)

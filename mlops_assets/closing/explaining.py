@@ -19,6 +19,8 @@ BEFORE_DAYS = 21
 
 def explained_quality(world: World, block: Block, judged: Sequence[QualityJudgement]) -> list[QualityJudgement]:
     """The same judgements; what broke and asks for a person has its explanation in its reason."""
+    if world.service.task != "binary":  # the loss that is taken apart is that of a chance
+        return list(judged)
     known: dict[tuple[date, date, int], str] = {}
 
     def explained(found: Evaluation) -> Evaluation:

@@ -140,8 +140,9 @@ def read_log(
         return
     slices = {**log.context, **(world.service.context if world.service.is_monitor_only else {})}
     logged = logged_rows_sql(
-        log, source, slices=slices, service=world.name, feature_version=version, stored="stored_log", listed="listed"
-    )
+        log, source, slices=slices, classes=world.service.label.classes, service=world.name, feature_version=version,
+        stored="stored_log", listed="listed",
+    )  # fmt: skip
     run(con, copy_sql("arrived_log", logged))
     run(con, copy_sql("judged_log", judged_rows_sql(log, arrived="arrived_log", known="predictions")))
     run(con, keep_first_rows_sql(log, judged="judged_log", into="predictions"))

@@ -48,7 +48,7 @@ def candidates_sql(label: LabelDefinition, source: Source, *, stored: str, liste
     return f"""
         with told as ({told_sql(source, stored=stored, listed=listed)}), versions as (
             select day as arrival_day, source_key, generation, withdrawn, ({label.entity})::varchar as entity,
-                   ({label.value})::double as value, {quote(source.event_at)} as event_at, told_at,
+                   {label.stored_value} as value, {quote(source.event_at)} as event_at, told_at,
                    {literal(source.name)} || '/' || day || '/' || generation as source,
                    lead(told_at) over (partition by day, source_key order by told_at, generation) as until
             from told where listed_on <= day + {REACH_DAYS}

@@ -18,7 +18,7 @@ def label_events_sql(label: LabelDefinition, source: Source, *, stored: str, lis
         with told as ({told_sql(source, stored=stored, listed=listed)})
         select listed_on as day, ({label.expressions["request_id"]})::varchar as request_id,
                {literal(label.version)} as label_version,
-               case when withdrawn then null else ({label.value})::double end as value,
+               case when withdrawn then null else {label.stored_value} end as value,
                case when withdrawn then null else ({label.kpi or "null"})::double end as kpi,
                {quote(source.event_at)} as event_at, told_at as known_at,
                {literal(source.name)} || '/' || day || '/' || generation as source
@@ -48,21 +48,33 @@ def label_timing_sql(*, labels: str, predictions: str, needs_decision: bool, has
 def label_agreement_sql(labels: str) -> str:
     """SQL that compares every two label versions on the requests that both of them label, by the newest event.
 
-    Columns: the two versions, requests, the two rates, the share of equal labels, and Cohen's kappa (Educational and
-    Psychological Measurement 20, 1960): agreement beyond chance, 1 is perfect, 0 is chance, null if there is no other.
+    Columns: the two versions, requests, the two means (rates of yes or no), the share of equal labels, and Cohen's kappa
+    (Educational and Psychological Measurement 20, 1960) over all values that occur: agreement beyond chance, 1 is
+    perfect, 0 is chance, null if there is no other.
     """
     return f"""
         with newest as (
             select request_id, label_version, arg_max_null(value, known_at) as value
             from {labels} group by all
         ), pairs as (
-            select a.label_version as version, b.label_version as other, count(*) as n, avg(a.value) as rate,
-                   avg(b.value) as other_rate, avg((a.value = b.value)::integer) as agreement
+            select a.label_version as version, b.label_version as other, a.value as mine, b.value as theirs
             from newest a join newest b on a.request_id = b.request_id and a.label_version < b.label_version
             where a.value is not null and b.value is not null
+        ), compared as (
+            select version, other, count(*) as n, avg(mine) as rate, avg(theirs) as other_rate,
+                   avg((mine = theirs)::integer) as agreement
+            from pairs group by all
+        ), chance as (
+            select version, other, sum(a.n * b.n)::double as met
+            from (select version, other, mine as value, count(*) as n from pairs group by all) a
+            join (select version, other, theirs as value, count(*) as n from pairs group by all) b
+              using (version, other, value)
             group by all
-        ), chance as (select *, rate * other_rate + (1 - rate) * (1 - other_rate) as by_chance from pairs)
+        )
         select version, other, n, rate, other_rate, agreement,
                (agreement - by_chance) / nullif(1 - by_chance, 0) as kappa
-        from chance order by version, other
+        from (
+            select *, coalesce(met, 0) / (n * n) as by_chance
+            from compared left join chance using (version, other)
+        ) order by version, other
     """

@@ -3,7 +3,7 @@
 Age is counted in business days: at the end of day D a prediction of day P has age D - P, and age 0 is midnight
 of its own day. From the window on (age H, the window in days rounded up) a day is mature and complete by
 definition. Both outcomes have a curve of their own, because the delay depends on the outcome: a late flight
-lands later than a punctual one.
+lands later than a punctual one. Other labels are divided at ``label.splits_at``, or all share one curve.
 
 The curve is a reverse-time product limit (J. D. Kalbfleisch and J. F. Lawless, *JASA* 84 (1989), 360-372): the
 share known at age a is the product over later ages j of the share of the labels known at j that were known at
@@ -154,7 +154,7 @@ def day_rows(triangle: Triangle, label: LabelDefinition, day: date) -> Iterator[
         if weekday not in curves:
             curves[weekday] = product_limit(triangle, day, weekday=weekday)
         kind = weekday if curves[weekday].days >= MIN_WEEKDAYS else 0
-        for y, outcome in enumerate(OUTCOMES):
+        for y, outcome in enumerate(OUTCOMES if label.splits_at is not None else OUTCOMES[:1]):
             arrived = int(triangle.arrived[place, age, y]), int(triangle.predicted[place, age])
             yield (day, label.version, outcome, age, *shares(label, curves[kind], kind, age, y, arrived))
 
@@ -223,10 +223,11 @@ def triangle_sql(label: LabelDefinition, *, predictions: str, labels: str, first
     A label counts from the day on which its prediction is there too.
     """
     window = f"to_microseconds({label.window // MICROSECOND})"
+    is_positive = "true" if label.splits_at is None else f"value > {label.splits_at!r}"
     asked = f"served and prediction_day between {literal(first)} and {literal(last)}"
     return f"""
         with told as (
-            select prediction_day, greatest(l.day, p.day) as from_day, value, value > 0.5 as is_positive,
+            select prediction_day, greatest(l.day, p.day) as from_day, value, {is_positive} as is_positive,
                    lead(greatest(l.day, p.day)) over (partition by request_id order by known_at) as until_day
             from {predictions} p join {labels} l using (request_id)
             where {asked} and label_version = {literal(label.version)}

@@ -35,7 +35,13 @@ def log_sql(service: str, *, scored: str, into: str, threshold: float | None) ->
     """
 
 
-COMPARED = ("role", "score", "decision", "status", "context", "payload", "predicted_at")
+def class_scores_sql(log: PredictionLog, classes: Sequence[str]) -> str:
+    """SQL of the chances of the classes in their declared order, 9 decimals; null if a row has no score."""
+    chances = ", ".join(f"round(({log.class_scores[name]})::double, 9)" for name in classes)
+    return f"case when ({log.score}) is not null then [{chances}] end" if classes else "null::double[]"
+
+
+COMPARED = ("role", "score", "class_scores", "decision", "status", "context", "payload", "predicted_at")
 """What two rows of one key must agree in; times and costs of a repeated delivery may differ."""
 
 
@@ -44,6 +50,7 @@ def logged_rows_sql(
     source: Source,
     *,
     slices: Mapping[str, str],
+    classes: Sequence[str] = (),
     service: str,
     feature_version: str,
     stored: str,
@@ -62,7 +69,8 @@ def logged_rows_sql(
         with told as ({told_sql(source, stored=stored, listed=listed)}), logged as (
             select listed_on as day, ({log.request_id})::varchar as request_id,
                    ({log.model_version})::varchar as model_version, ({log.role})::varchar as role,
-                   round(({log.score})::double, 9) as score, ({log.decision or "null"})::boolean as decision,
+                   round(({log.score})::double, 9) as score,
+                   {class_scores_sql(log, classes)} as class_scores, ({log.decision or "null"})::boolean as decision,
                    ({log.status})::varchar as status, json_object({context})::varchar as context,
                    left(sha256(json_object({pairs})::varchar), 16) as payload,
                    ({log.latency_ms or "null"})::double as latency_ms, ({log.cost or "null"})::double as cost,
@@ -131,8 +139,8 @@ def keep_first_rows_sql(log: PredictionLog, *, judged: str, into: str) -> str:
             select *, may_serve and arrival = min(arrival) over (partition by request_id, may_serve) as served
             from beside
         )
-        select day, request_id, model_version, role, served, score, decision, status, feature_version, bucket,
-               case when served then 1.0 else 0.0 end as propensity, context, payload, predicted_at, logged_at,
+        select day, request_id, model_version, role, served, score, class_scores, decision, status, feature_version,
+               bucket, case when served then 1.0 else 0.0 end as propensity, context, payload, predicted_at, logged_at,
                prediction_day, latency_ms, cost
         from told
     """

@@ -1,51 +1,73 @@
 """Measure: metrics of one class out of several."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop.clusters import Value, around_influence, clusters_of, ratio, summed
-from mlops_assets.monitoring_loop.metrics import Array
+from mlops_assets.monitoring_loop.metrics import Array, wilson
 
-MulticlassMetric = Literal["log_loss", "accuracy", "macro_f1"]
+MAX_GAP = 1e-3
+"""Chances of a row that add up to less or more than 1 by this are no chances."""
 
 
 def multiclass_metric(
-    metric: MulticlassMetric, probabilities: Array, actual: NDArray[np.int64], days: NDArray[np.generic]
+    metric: str,
+    probabilities: Array,
+    actual: NDArray[np.int64],
+    days: NDArray[np.generic],
+    *,
+    weights: Array | None = None,
 ) -> Value:
     """One metric over labelled rows; within a day the row is the unit of its interval, over several days the day.
 
-    The predicted class is the most probable one, the first of equals. Log loss is cut off at 2.2e-16 and rows are
-    scaled to sum to 1, as in scikit-learn.
+    The predicted class is the most probable one, the first of equals. Log loss is cut off at 2.2e-16, as in
+    scikit-learn.
 
     Args:
         probabilities: one row per prediction, one column per class.
-        actual: the column of what happened.
+        actual: the column of what happened; -1: none of them, a class that had no chance.
+        weights: what a row stands for, if not for itself: 1 / completeness of its outcome.
 
     Raises:
-        ValueError: no rows.
+        ValueError: no rows, or, for log loss, chances that do not add up to 1.
     """
     if not len(actual):
         raise ValueError(f"{metric}: no labelled rows")
-    cluster, one = clusters_of(days), np.ones(len(actual))
+    cluster, weight = clusters_of(days), np.ones(len(actual)) if weights is None else weights
     predicted = probabilities.argmax(axis=1)
     if metric == "macro_f1":
-        return macro_f1(predicted, actual, cluster)
+        return macro_f1(predicted, actual, cluster, weight)
     if metric == "accuracy":
-        return ratio((predicted == actual).astype(np.float64), one, cluster)
-    chance = probabilities[np.arange(len(actual)), actual] / probabilities.sum(axis=1)
+        return accuracy(predicted == actual, cluster, weight)
+    astray = int((np.abs(probabilities.sum(axis=1) - 1) > MAX_GAP).sum())
+    if astray:
+        raise ValueError(f"{metric}: the chances of {astray} rows do not add up to 1")
+    chance = probabilities[np.arange(len(actual)), actual]
     smallest = float(np.finfo(np.float64).eps)
-    return ratio(-np.log(np.clip(chance, smallest, 1 - smallest)), one, cluster)
+    loss = -np.log(np.clip(np.where(actual >= 0, chance, 0.0), smallest, 1 - smallest))
+    return ratio(weight * loss, weight, cluster)
 
 
-def macro_f1(predicted: NDArray[np.int64], actual: NDArray[np.int64], cluster: NDArray[np.int64]) -> Value:
+def accuracy(is_right: NDArray[np.bool_], cluster: NDArray[np.int64], weight: Array) -> Value:
+    """Share of right answers; within a day with E. B. Wilson's interval (JASA 22, 1927), over as many rows as give
+    this variance where rows stand for several."""
+    found = ratio(weight * is_right, weight, cluster)
+    if found.clusters < len(is_right):
+        return found
+    rows = np.array([float(weight.sum() ** 2 / (weight**2).sum())])
+    share = wilson(np.array([found.value]), rows)
+    return Value(found.value, float(share.low[0]), float(share.high[0]), found.clusters)
+
+
+def macro_f1(
+    predicted: NDArray[np.int64], actual: NDArray[np.int64], cluster: NDArray[np.int64], weight: Array
+) -> Value:
     """Mean over the classes that occur of 2 TP / (2 TP + FP + FN), linearised for its interval."""
     classes = np.unique(np.append(predicted, actual))
     values, influence = [], np.zeros(int(cluster.max()) + 1)
     for name in classes:
-        of_class = (predicted == name).astype(np.float64) + (actual == name)
-        top = 2.0 * ((predicted == name) & (actual == name))
+        of_class = weight * ((predicted == name).astype(np.float64) + (actual == name))
+        top = weight * 2.0 * ((predicted == name) & (actual == name))
         value = float(top.sum() / of_class.sum())
         values.append(value)
         influence += (summed(top, cluster) - value * summed(of_class, cluster)) / of_class.sum() / len(classes)

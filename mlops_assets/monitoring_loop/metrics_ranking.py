@@ -1,24 +1,21 @@
 """Measure: metrics of ranked lists. The unit is the query (or session), never the row: rows of a query share it."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop.clusters import Value, clusters_of, ratio
 from mlops_assets.monitoring_loop.metrics import Array
 
-RankingMetric = Literal["ndcg", "ctr", "revenue_per_impression"]
-
 
 def ranking_metric(
-    metric: RankingMetric,
+    metric: str,
     queries: NDArray[np.generic],
     days: NDArray[np.generic],
     *,
     gain: Array,
     score: Array | None = None,
     k: int = 10,
+    weights: Array | None = None,
     between_days: float = 0.0,
 ) -> Value:
     """One metric over the rows shown; within a day the query is the unit of its interval, over several days the day.
@@ -28,6 +25,7 @@ def ranking_metric(
     and ``revenue_per_impression``: sum of ``gain`` (clicks, money) per row shown.
 
     Args:
+        weights: what a row shown stands for, if not for itself: 1 / completeness of its outcome.
         between_days: variance by which days have differed in the past. The interval of one day contains it, so that
             it can be held against another day.
 
@@ -37,8 +35,8 @@ def ranking_metric(
     if not len(queries):
         raise ValueError(f"{metric}: nothing was shown")
     if metric != "ndcg":
-        found = ratio(gain, np.ones_like(gain), clusters_of(days, queries), between=between_days)
-        return found
+        weight = np.ones_like(gain) if weights is None else weights
+        return ratio(weight * gain, weight, clusters_of(days, queries), between=between_days)
     if score is None:
         raise ValueError("ndcg: the scores that ranked the rows are needed; pass score")
     _, query = np.unique(queries, return_inverse=True)

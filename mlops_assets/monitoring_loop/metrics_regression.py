@@ -1,18 +1,14 @@
 """Measure: metrics of predicted numbers. Errors are predicted minus actual, in the unit of the label."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop.clusters import Value, clusters_of, ratio
 from mlops_assets.monitoring_loop.metrics import Array
 
-RegressionMetric = Literal["mae", "rmse", "bias", "wape"]
-
 
 def regression_metric(
-    metric: RegressionMetric,
+    metric: str,
     predicted: Array,
     actual: Array,
     days: NDArray[np.generic],

@@ -20,6 +20,7 @@ from mlops_assets.monitoring_loop.operations import bin_of
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.service.operations import LatencyObjective, Objective, OperationsPolicy, QualityObjective
+from mlops_assets.service.tasks import HIGHER_IS_BETTER
 
 COST = "cost_per_1000"
 PRICE = "coalesce(billed_per_1000, cost_per_1000)"
@@ -285,7 +286,7 @@ def events_sql(operations: str, freshness: str, quality: str, policy: Operations
     is_bad, metric = "false", "brier"
     if isinstance(measured, QualityObjective):
         metric = measured.metric
-        is_bad = f"value {'<' if metric == 'auc' else '>'} {measured.limit!r}"
+        is_bad = f"value {'<' if metric in HIGHER_IS_BETTER else '>'} {measured.limit!r}"
     return f"""
         select day, 'errors', n, errors + timeouts, error_share {served}
         union all

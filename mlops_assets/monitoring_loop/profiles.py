@@ -127,18 +127,24 @@ def runs_of_same_bins(days: Sequence[date], frozen: FrozenBins) -> Iterator[tupl
         yield some, frozen.on(some[0])
 
 
-def profile_scores(con: duckdb.DuckDBPyConnection, *, predictions: str, days: Sequence[date], into: str) -> None:
+def profile_scores(
+    con: duckdb.DuckDBPyConnection, *, predictions: str, days: Sequence[date], into: str, is_chance: bool = True
+) -> None:
     """Insert one row per model version and day into ``into``: its score over all its predictions of the day.
 
     ``day`` is the business day of ``logged_at``, the partition of ``predictions``; it is the prediction day
-    for every service that scores in batch. The subject is the model version, the column ``score``.
+    for every service that scores in batch. The subject is the model version, the column ``score``. A score that is no
+    chance (``is_chance``) has no histogram: no bins suit every number.
     """
     if days:
         run(con, create_if_absent_sql("profiles", into))
-        insert_profiles(con, into, predictions, "model_version", {SCORE: True}, {SCORE: SCORE_BINS}, days)
+        bins = {SCORE: SCORE_BINS} if is_chance else {}
+        insert_profiles(con, into, predictions, "model_version", {SCORE: True}, bins, days)
 
 
-def profile_labels(con: duckdb.DuckDBPyConnection, *, labels: str, days: Sequence[date], into: str) -> None:
+def profile_labels(
+    con: duckdb.DuckDBPyConnection, *, labels: str, days: Sequence[date], into: str, is_yes_or_no: bool = True
+) -> None:
     """Insert one row per label version and day into ``into``: the label events that became known that day.
 
     A withdrawn label counts as null. What a prediction day's labels say in the end stands in ``quality``
@@ -147,7 +153,8 @@ def profile_labels(con: duckdb.DuckDBPyConnection, *, labels: str, days: Sequenc
     if days:
         run(con, create_if_absent_sql("profiles", into))
         source = label_values_sql(labels)
-        insert_profiles(con, into, source, "label_version", {LABEL: True}, {LABEL: LABEL_BINS}, days)
+        bins = {LABEL: LABEL_BINS} if is_yes_or_no else {}
+        insert_profiles(con, into, source, "label_version", {LABEL: True}, bins, days)
 
 
 def create_if_absent_sql(table: str, name: str) -> str:

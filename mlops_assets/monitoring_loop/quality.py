@@ -19,6 +19,7 @@ from mlops_assets.monitoring_loop.profiles import ALL, create_if_absent_sql
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known, answers
 from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.monitoring_loop.quality_estimates import ESTIMATED, MIN_DAYS, expectations
+from mlops_assets.monitoring_loop.quality_rows import has_worth, kept_columns, row_answers
 from mlops_assets.monitoring_loop.questions import Questions, Window
 from mlops_assets.service.service import MLService
 from mlops_assets.tables import BY_NAME
@@ -66,7 +67,8 @@ def measure_quality(
     windows = count(con, service, predictions, labels, sorted(days))
     questions = Questions.read(con, windows)
     known = Known.read(con, service, questions, windows, completeness)
-    answered = {answer.metric: answer for answer in answers(con, service, questions, known)}
+    answers_of = answers if service.task == "binary" else row_answers
+    answered = {answer.metric: answer for answer in answers_of(con, service, questions, known)}
     found = [measured(service, questions, known, answer) for answer in answered.values()]
     found += expected_rows(con, service, questions, known, answered)
     found.append(blocked_rows(service, questions, windows, blocked))
@@ -80,8 +82,9 @@ def count(
 ) -> list[Window]:
     """Count in the engine what the questions of these days need; returns the questions."""
     first, last = days[0] - timedelta(days=history_days(service)), days[-1]
-    run(con, quality_counts.scored_sql(predictions, first, last))
-    run(con, quality_counts.truth_sql(labels, service.label, last))
+    kept, is_binary = kept_columns(service), service.task == "binary"
+    run(con, quality_counts.scored_sql(predictions, first, last, is_chance=is_binary, kept=kept))
+    run(con, quality_counts.truth_sql(labels, service.label, last, has_worth=has_worth(service)))
     calendar = {day: (start, end) for day, start, end in rows(con, quality_counts.calendar_sql())}
     corrected: dict[date, set[date]] = {}
     for day, prediction_day in rows(con, quality_counts.corrected_sql()):
@@ -93,11 +96,14 @@ def count(
     run(con, quality_counts.asked_sql("given_questions"))
     con.unregister("given_questions")
     run(con, quality_counts.cells_sql())
-    is_one_sided = service.label.is_one_sided
-    run(con, quality_counts.rows_sql(service.quality.slices, is_one_sided=is_one_sided))
-    run(con, quality_counts.sums_sql(is_crossed=is_one_sided or service.label.noise is not None))
-    run(con, quality_counts.hits_sql())
-    run(con, quality_counts.counts_sql())
+    named = [*(("request_id",) if kept else ()), *kept, *(("kpi",) if has_worth(service) else ())]
+    run(con, quality_counts.rows_sql(service.quality.slices, service.label, kept=named))
+    if is_binary:
+        run(con, quality_counts.sums_sql(is_crossed=service.label.is_one_sided or service.label.noise is not None))
+        run(con, quality_counts.hits_sql())
+        run(con, quality_counts.counts_sql())
+    else:
+        run(con, quality_counts.tallied_sql())
     return windows
 
 
@@ -141,11 +147,11 @@ def why_not(service: MLService, answer: Answer, questions: Questions, known: Kno
     for place in np.flatnonzero(labelled < least):
         reasons[place] = f"{labelled[place]} labels, below min_labels={least}"
     is_undefined = ~np.isfinite(answer.found.value) & (reasons == None)  # noqa: E711  element by element
-    reasons[is_undefined] = (
-        "asked of everybody on one day, by versions with mature days"
-        if metric.startswith("approval")
-        else "not defined for these labels"
-    )
+    general = "not defined for these labels"
+    if metric.startswith("approval"):
+        general = "asked of everybody on one day, by versions with mature days"
+    own = np.full_like(reasons, None) if answer.reasons is None else answer.reasons
+    reasons[is_undefined] = np.where(own == None, general, own)[is_undefined]  # noqa: E711  element by element
     return reasons
 
 
@@ -187,7 +193,8 @@ def expected_rows(
     realised = {metric: answered[metric].found for metric in ESTIMATED if metric in answered}
     table, whole = questions.table, questions.is_single & (questions.table["slice"] == ALL).to_numpy()
     is_own = whole & (table["day"] == table["prediction_day"]).to_numpy()
-    for name, (found, days) in expectations(con, table, realised).items() if service.quality.estimates else ():
+    is_asked = bool(service.quality.estimates and realised)
+    for name, (found, days) in expectations(con, table, realised).items() if is_asked else ():
         metric, _, kind = name.rpartition("_")
         is_there = is_own if kind == "estimated" else whole & np.isfinite(realised[metric].value)
         rows = measured(service, questions, known, Answer(name, found, found))[is_there].assign(raw_value=np.nan)

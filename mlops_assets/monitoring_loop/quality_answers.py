@@ -49,7 +49,8 @@ class Known:
                 age = (window.day - window.last).days
                 positive, negative = (told.get((window.day, age, y), unknown) for y in ("positive", "negative"))
                 numbers[place] = positive[0], negative[0], positive[1], negative[1], positive[2]
-                needed = (positive,) if service.label.is_one_sided else (positive, negative)
+                is_one_curve = service.label.is_one_sided or service.label.splits_at is None
+                needed = (positive,) if is_one_curve else (positive, negative)
                 reasons[place] = next((y[3] for y in needed if not (y[0] or 0.0) >= MIN_COMPLETENESS), None)
         at = questions.table["number"].to_numpy(np.int64)
         columns = numbers[at].T
@@ -67,15 +68,19 @@ class Known:
 
 @dataclass(frozen=True)
 class Answer:
-    """One metric of every question: corrected for what is missing, and as if nothing were."""
+    """One metric of every question: corrected for what is missing, and as if nothing were.
+
+    ``reasons`` say why it is not defined where it is not, if that is known.
+    """
 
     metric: str
     found: Estimate
     raw: Estimate
+    reasons: NDArray[np.object_] | None = None
 
 
 def answers(con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, known: Known) -> Iterator[Answer]:
-    """Every declared metric; then, if labels are declared to be wrong at times, what right labels would give."""
+    """Every declared metric of yes or no; and, if labels may be wrong, what right labels would give."""
     is_single, is_one_sided = questions.is_single, service.label.is_one_sided
     singles, (days, starts) = taken(questions.counts, is_single), questions.part(~is_single)
     whole = Completeness.whole(int(is_single.sum()), is_one_sided=is_one_sided)

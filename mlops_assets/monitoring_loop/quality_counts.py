@@ -7,7 +7,7 @@ depends on the day of the question only through the label events and predictions
 only in the states that a single day asks for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 from mlops_assets.adapters.calendar import MICROSECOND
@@ -19,22 +19,29 @@ SERVED = "served"
 """Version and role of whatever answered."""
 
 
-def scored_sql(predictions: str, first: date, last: date) -> str:
-    """SQL of ``quality_scored``: one prediction; its score in 1e-9.
+def scored_sql(predictions: str, first: date, last: date, *, is_chance: bool, kept: Mapping[str, str]) -> str:
+    """SQL of ``quality_scored``: one prediction; its score in 1e-9 if it is a chance, else 1 if there is one.
 
     Reads   ``predictions`` with prediction days ``first`` to ``last`` that were logged by ``last``.
+    ``kept`` are further columns, by their expressions over a prediction.
     """
+    score = "round(score * 1e9)::bigint" if is_chance else "case when isfinite(score) then 1 end::bigint"
     return f"""
         create or replace temp table quality_scored as
         select prediction_day, day as logged_on, request_id, predicted_at, model_version as version, role,
-               served, context, round(score * 1e9)::bigint as score
+               served, context, {score} as score{named_sql(kept)}
         from {predictions}
         where prediction_day between {literal(first)} and {literal(last)} and day <= {literal(last)}
     """
 
 
-def truth_sql(labels: str, label: LabelDefinition, last: date) -> str:
-    """SQL of ``quality_truth``: what was held true about a request, from one day until another.
+def named_sql(expressions: Mapping[str, str]) -> str:
+    """SQL of further columns of a selection."""
+    return "".join(f", {text} as {quote(name)}" for name, text in expressions.items())
+
+
+def truth_sql(labels: str, label: LabelDefinition, last: date, *, has_worth: bool) -> str:
+    """SQL of ``quality_truth``: what was held true about a request, from one day until another, and its worth if asked.
 
     Reads   the label events of one version known by ``last`` whose outcome lies within the label window.
     Returns one row per event: true on ``[from_day, until_day)``; a withdrawn outcome has value null. Of two
@@ -45,7 +52,7 @@ def truth_sql(labels: str, label: LabelDefinition, last: date) -> str:
         select request_id, prediction_day, events.day as from_day,
                coalesce(lead(events.day) over (partition by request_id order by known_at), date '9999-12-31')
                    as until_day,
-               value
+               value{", kpi" if has_worth else ""}
         from {labels} as events
         join (
             select request_id, min(prediction_day) as prediction_day, min(predicted_at) as predicted_at
@@ -98,14 +105,18 @@ def cells_sql() -> str:
     """
 
 
-def rows_sql(slices: Iterable[str], *, is_one_sided: bool) -> str:
+def rows_sql(slices: Iterable[str], label: LabelDefinition, *, kept: Iterable[str]) -> str:
     """SQL of ``quality_rows``: one prediction in one state and one group, with what is known of it then.
 
     Each counts for its version, and for *served* if it was the answer; in slice *all* and, where single days
     are asked for, in one slice per declared name. ``is_positive`` is null without a score, and without a label
-    unless such a request counts as negative (``is_one_sided``).
+    unless such a request counts as negative. ``kept`` are further columns of ``quality_scored`` and ``quality_truth``.
     """
-    is_positive = "coalesce(value > 0.5, false)" if is_one_sided else "value > 0.5"
+    is_positive = f"value > {label.splits_at!r}" if label.splits_at is not None else "if(value is null, null, true)"
+    if label.is_one_sided:
+        is_positive = f"coalesce({is_positive}, false)"
+    more = "".join(f", {quote(name)}" for name in kept)
+    of_scored = "".join(f", {'truth' if name == 'kpi' else 'scored'}.{quote(name)}" for name in kept)
     parts = ", ".join(
         f"{literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
         for name in slices
@@ -113,11 +124,11 @@ def rows_sql(slices: Iterable[str], *, is_one_sided: bool) -> str:
     split = f"case when is_sliced then [{literal(ALL)}, {parts}] else [{literal(ALL)}] end" if parts else "['all']"
     return f"""
         create or replace temp table quality_rows as
-        select state, hash(version, role, slice) as group_id, version, role, slice, value, score, is_positive
+        select state, hash(version, role, slice) as group_id, version, role, slice, value, score, is_positive{more}
         from (
-            select state, unnest(who, max_depth := 2), slice, value, score, is_positive
+            select state, unnest(who, max_depth := 2), slice, value, score, is_positive{more}
             from (
-                select state, score, value,
+                select state, score, value{of_scored},
                        case when score is not null then {is_positive} end as is_positive, unnest({split}) as slice,
                        [{{version: version, role: role}}] || case when served
                            then [{{version: '{SERVED}', role: '{SERVED}'}}] else [] end as who
@@ -131,6 +142,17 @@ def rows_sql(slices: Iterable[str], *, is_one_sided: bool) -> str:
                 where logged_on <= as_of
             )
         )
+    """
+
+
+def tallied_sql() -> str:
+    """SQL of ``quality_counts`` where nothing is a sum over scores: predictions, labels, and labels by outcome."""
+    return """
+        create or replace temp table quality_counts as
+        select state, group_id, any_value(version) as version, any_value(role) as role, any_value(slice) as slice,
+               count(*) as n, count(value) filter (where score is not null) as n_labelled,
+               count(*) filter (where is_positive) as positives, count(*) filter (where not is_positive) as negatives
+        from quality_rows group by state, group_id
     """
 
 
@@ -281,5 +303,5 @@ def histograms_sql() -> str:
 
 
 def drop_sql(table: str) -> str:
-    """SQL that drops a temp table."""
-    return f"drop table {quote(table)}"
+    """SQL that drops a temp table, if it was made."""
+    return f"drop table if exists {quote(table)}"

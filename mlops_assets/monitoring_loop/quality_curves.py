@@ -18,7 +18,7 @@ from mlops_assets.monitoring_loop.metrics_curves import (
     threshold_at_risk,
 )
 from mlops_assets.monitoring_loop.profiles import ALL
-from mlops_assets.monitoring_loop.questions import Questions
+from mlops_assets.monitoring_loop.questions import Questions, places_of
 from mlops_assets.service.monitoring import QualityPolicy
 from mlops_assets.service.service import MLService
 
@@ -85,15 +85,10 @@ def pooled(value: float, daily: Array) -> tuple[float, float, float]:
 def read_curves(con: duckdb.DuckDBPyConnection) -> Curves:
     """The curves that the engine counted."""
     cells = frame(con, curves_sql())
-    state, group = cells["state"].to_numpy(np.int64), cells["group_id"].to_numpy(np.uint64)
     score = cells["score"].to_numpy(np.float64) / 1e9
     positives, negatives = (cells[name].to_numpy(np.float64) for name in ("positives", "negatives"))
-    is_new = np.append(True, (state[1:] != state[:-1]) | (group[1:] != group[:-1]))
-    starts = np.flatnonzero(is_new) if len(cells) else np.empty(0, dtype=np.int64)
-    parts = [slice(a, b) for a, b in zip(starts, [*starts[1:], len(cells)], strict=True)]
     return {
-        (int(state[part.start]), int(group[part.start])): ScoreCurve(score[part], positives[part], negatives[part])
-        for part in parts
+        key: ScoreCurve(score[place], positives[place], negatives[place]) for key, place in places_of(cells).items()
     }
 
 

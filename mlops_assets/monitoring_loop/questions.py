@@ -69,10 +69,23 @@ class Questions:
         return taken(self.daily, self.spread(is_wanted)), np.cumsum(lengths) - lengths
 
 
+def places_of(cells: pd.DataFrame) -> dict[tuple[int, int], slice]:
+    """Where the rows of each state and group stand among rows that are sorted by both."""
+    state, group = cells["state"].to_numpy(np.int64), cells["group_id"].to_numpy(np.uint64)
+    is_new = (state[1:] != state[:-1]) | (group[1:] != group[:-1])
+    edges = [0, *(np.flatnonzero(is_new) + 1), len(cells)] if len(cells) else []
+    return {
+        (int(state[start]), int(group[start])): slice(int(start), int(end))
+        for start, end in zip(edges, edges[1:], strict=False)
+    }
+
+
 def counts_of(cells: pd.DataFrame) -> Counts:
     """Counts from their columns; sums come back from integers to the units of a score and a loss."""
 
-    def column(name: str) -> Array:
+    def column(name: str) -> Array:  # what is not counted for a task is zero
+        if name not in cells:
+            return np.zeros(len(cells))
         return np.asarray(np.nan_to_num(cells[name].to_numpy(np.float64)), dtype=np.float64)
 
     def outcome(suffix: str, n: Array, *, is_positive: bool) -> Outcome:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mlops_assets.service.policy import Hours, Identifier, Policy, Share
+from mlops_assets.service.tasks import SPLITS_AT
 
 
 class LabelNoise(Policy):
@@ -45,12 +46,14 @@ class LabelDefinition(Policy):
     A changed meaning is a new ``version``. Old and new stand side by side in ``MLService.label``, the one in force
     first; one with ``effective_from`` reads what is told from that day on and counts for predictions from then on.
 
-    ``value`` is a boolean (or numeric) SQL expression over a row of ``source``. An outcome counts only if its
-    ``event_at`` is at most ``window_hours`` after ``predicted_at``; a request without one is never labelled:
-    ``never_labelled`` says in words what such requests are, and ``unlabelled`` what they count as once the window
-    is over: left out of quality and training, or negative (a click, a claim: only the positive outcome is ever
-    reported). ``prior_completeness`` is the share of the labels known at age 0, 1, ... days, for the time in
-    which too few days are past the window to estimate it.
+    ``value`` is an SQL expression over a row of ``source``: yes or no, a number, the gain of a ranked row, or, where
+    ``classes`` are declared, the text of one of them (stored as its place among them, from 0; -1: none of them). An
+    outcome counts only if its ``event_at`` is at most ``window_hours`` after ``predicted_at``; a request without one is
+    never labelled: ``never_labelled`` says in words what such requests are, and ``unlabelled`` what they count as once
+    the window is over: left out of quality and training, or negative (a click, a claim: only the positive outcome is
+    ever reported). ``prior_completeness`` is the share of the labels known at age 0, 1, ... days, for the time in which
+    too few days are past the window to estimate it. ``splits_at``: numbers above it and the others arrive at speeds of
+    their own (unless it is declared: at .5 for yes or no, at 0 for gains, and all numbers and classes share one curve).
     """
 
     version: Identifier
@@ -68,6 +71,14 @@ class LabelDefinition(Policy):
     unlabelled: Literal["left_out", "negative"] = "left_out"
     prior_completeness: tuple[Share, ...] = ()
     noise: LabelNoise | None = None
+    classes: tuple[str, ...] = ()
+    splits_at: float | None = SPLITS_AT["binary"]
+
+    def suiting(self, task: str) -> "LabelDefinition":
+        """The same definition, with what was not declared as the task has it."""
+        if "splits_at" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"splits_at": SPLITS_AT[task]})
 
     @property
     def window(self) -> timedelta:
@@ -79,6 +90,7 @@ class LabelDefinition(Policy):
         """What makes a label mean what it means, field by field; another one needs another version."""
         fields = ("source", "request_id", "value", "window_hours", "attribution", "entity", "request_entity")
         meaning = {field: str(getattr(self, field)) for field in (*fields, "effective_from")}
+        meaning |= {"classes": str(self.classes)} if self.classes else {}
         return meaning | ({"unlabelled": self.unlabelled} if self.is_one_sided else {})
 
     @property
@@ -101,6 +113,23 @@ class LabelDefinition(Policy):
             raise ValueError(
                 f"label '{self.version}': attribution '{self.attribution}' needs entity (of the outcome) and "
                 "request_entity (of the request)"
+            )
+        return self
+
+    @property
+    def stored_value(self) -> str:
+        """The SQL expression of what table ``labels`` keeps: a number; of a class its place among ``classes``."""
+        if not self.classes:
+            return f"({self.value})::double"
+        listed = ", ".join("'" + name.replace("'", "''") + "'" for name in self.classes)
+        text = f"({self.value})::varchar"
+        return f"case when {text} is not null then coalesce(list_position([{listed}], {text}), 0) - 1 end::double"
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> "LabelDefinition":
+        if self.classes and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
+            raise ValueError(
+                f"classes {', '.join(self.classes)} of label '{self.version}': name two or more, each once"
             )
         return self
 

@@ -8,6 +8,7 @@ from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
 from mlops_assets.service.drifting import AlarmBudget, DriftRule
 from mlops_assets.service.kpi import KpiPolicy
 from mlops_assets.service.policy import Identifier, Policy, Share
+from mlops_assets.service.tasks import CORE_METRICS, DEFAULT_METRICS
 
 
 class DriftPolicy(Policy):
@@ -40,13 +41,6 @@ class DriftPolicy(Policy):
     training_distance: float = Field(default=0.4, gt=0, description="The same for its distribution.")
 
 
-BinaryMetric = Literal[
-    "brier", "log_loss", "auc", "calibration_ratio", "positive_share", "lift", "average_precision",
-    "precision_at_recall", "recall_at_precision", "calibration_error", "approval_at_risk", "approval_uplift",
-]  # fmt: skip
-"""What can be measured of a service that predicts yes or no; docs/monitoring-loop.md has the formulas."""
-
-
 class QualityPolicy(Policy):
     """Which metrics are computed, over which windows and slices.
 
@@ -57,10 +51,13 @@ class QualityPolicy(Policy):
 
     ``degradation`` are the sentences that open an incident when they come true; ``calibration`` is watched
     without being asked (None switches it off). ``kpi`` says what an answer is worth.
+
+    What is not declared follows from the task of the service: its metrics, and whether calibration is watched and
+    days are estimated before their labels (yes or no only).
     """
 
-    core_metrics: tuple[str, ...] = Field(default=("brier", "auc", "calibration_ratio"), min_length=1)
-    metrics: tuple[BinaryMetric, ...] = ("brier", "log_loss", "auc", "calibration_ratio", "positive_share")
+    core_metrics: tuple[str, ...] = Field(default=CORE_METRICS["binary"], min_length=1)
+    metrics: tuple[Identifier, ...] = Field(default=DEFAULT_METRICS["binary"], min_length=1)
     estimates: bool = Field(default=True, description="Also what a day should give before it has labels.")
     at_recall: Share = Field(default=0.8, gt=0)
     at_precision: Share = Field(default=0.5, gt=0)
@@ -72,6 +69,13 @@ class QualityPolicy(Policy):
     degradation: tuple[DegradationRule, ...] = ()
     calibration: CalibrationMonitor | None = CalibrationMonitor()
     kpi: KpiPolicy | None = None
+
+    def suiting(self, task: str) -> "QualityPolicy":
+        """The same promises, with what was not declared as the task has it."""
+        defaults = {"metrics": DEFAULT_METRICS[task], "core_metrics": CORE_METRICS[task]}
+        switched = {} if task == "binary" else {"calibration": None, "estimates": False}
+        asked = {name: value for name, value in {**defaults, **switched}.items() if name not in self.model_fields_set}
+        return self.model_copy(update=asked)
 
 
 class IncidentPolicy(Policy):

@@ -62,8 +62,8 @@ class QualityObjective(_Objective):
     """Days whose final metric is not worse than ``limit``; the event is one prediction day."""
 
     of: Literal["quality"] = "quality"
-    metric: Literal["brier", "log_loss", "auc"] = "brier"
-    limit: float = Field(gt=0)
+    metric: Identifier = "brier"
+    limit: float
     min_events: int = Field(default=1, ge=1)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -23,8 +24,10 @@ class PredictionLog(Policy):
 
     ``role``: champion, canary, fallback or shadow (shadow answers nobody). ``status``: ok, error, timeout or
     fallback; a row that is not ok may lack a score. ``features`` and ``context`` name what else is kept: features
-    are profiled and watched, context columns become slices. Nothing else of a row is kept, so that a user id is
-    only ever stored if it is named here. ``log_lag_days``: how many days after the answers a file usually comes.
+    are profiled and watched, context columns become slices. ``class_scores``: class -> its chance, where the answer
+    is one class out of several; ``score`` is then the largest of them, and a row without all of them has none.
+    Nothing else of a row is kept, so that a user id is only ever stored if it is named here. ``log_lag_days``: how
+    many days after the answers a file usually comes.
     """
 
     source: Identifier
@@ -39,6 +42,7 @@ class PredictionLog(Policy):
     cost: str | None = None
     features: dict[Identifier, str] = {}
     categorical: tuple[str, ...] = ()
+    class_scores: dict[str, str] = {}
     context: dict[Identifier, str] = {}
     log_lag_days: Days = 0
     repeats_within_days: int = Field(default=30, ge=15, le=40)
@@ -54,7 +58,9 @@ class PredictionLog(Policy):
         fields = ("request_id", "model_version", "score", "served_at", "role", "status")
         optional = ("decision", "latency_ms", "cost")
         named = {field: getattr(self, field) for field in (*fields, *optional) if getattr(self, field) is not None}
-        parts: Mapping[str, Mapping[str, str]] = {"features": self.features, "context": self.context}
+        parts: Mapping[str, Mapping[str, str]] = {
+            "features": self.features, "context": self.context, "class_scores": self.class_scores,
+        }  # fmt: skip
         return named | {f"{part} > '{name}'": text for part, found in parts.items() for name, text in found.items()}
 
     def request(self, source: Source) -> Request:
@@ -70,6 +76,15 @@ class PredictionLog(Policy):
         """The logged features as a view over the row itself."""
         features = dict(self.features) or {LOGGED_SCORE: self.score}
         return RequestView(name="logged", features=features, categorical=self.categorical)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _score_is_the_largest_chance(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.get("class_scores") or "score" in given:
+            return given
+        chances = [f"({text})" for text in given["class_scores"].values()]
+        score = f"case when {' + '.join(chances)} is not null then greatest({', '.join(chances)}) end"
+        return {**given, "score": score}
 
     @model_validator(mode="after")
     def _categorical_are_features(self) -> "PredictionLog":

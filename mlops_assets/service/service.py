@@ -5,7 +5,7 @@ from datetime import date
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.service.degradation import DegradationRule
@@ -20,6 +20,8 @@ from mlops_assets.service.policy import Identifier, Policy
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.rollback import RollbackPolicy
 from mlops_assets.service.sources import Source
+from mlops_assets.service.task_checks import check_task
+from mlops_assets.service.tasks import RankingPolicy, Task
 from mlops_assets.service.training import ModelPolicy
 
 
@@ -31,6 +33,9 @@ class MLService(Policy):
 
     A service has a ``model`` that is trained and scored here, or a ``prediction_log`` of one that runs elsewhere
     (monitor-only: no model loop, everything else; ``request`` and ``views`` then follow from the log).
+
+    ``task`` says what is answered: yes or no (*binary*), a number (*regression*), one of ``label.classes``
+    (*multiclass*), or an order of rows (*ranking*, which needs ``ranking``). Models are trained here for yes or no.
     """
 
     # What is written down can be read again: by the names that people declare (``label``, ``model``).
@@ -39,7 +44,8 @@ class MLService(Policy):
     name: Identifier
     purpose: str
     kpi: str
-    task: Literal["binary"] = "binary"
+    task: Task = "binary"
+    ranking: RankingPolicy | None = None
     criticality: Literal["low", "medium", "high"] = "medium"
     owner: Owner
     raci: Raci
@@ -60,7 +66,7 @@ class MLService(Policy):
     labels: tuple[LabelDefinition, ...] = Field(alias="label", min_length=1)
     declared_model: ModelPolicy | None = Field(default=None, alias="model")
     prediction_log: PredictionLog | None = None
-    quality: QualityPolicy = QualityPolicy()
+    quality: QualityPolicy = Field(default=QualityPolicy(), validate_default=True)
     drift: DriftPolicy = DriftPolicy()
     operations: OperationsPolicy = OperationsPolicy()
     incidents: IncidentPolicy = IncidentPolicy()
@@ -118,9 +124,11 @@ class MLService(Policy):
 
     @property
     def context(self) -> dict[str, str]:
-        """What is kept of a request beside its features: its slices, and the entity that labels are attributed by."""
-        entities = {label.request_entity for label in self.labels if label.request_entity is not None}
-        return {**self.slices, **{name: name for name in sorted(entities)}}
+        """What is kept of a request beside its features: its slices, the entity that labels are attributed by, and
+        the list that it was shown in."""
+        kept = {label.request_entity for label in self.labels if label.request_entity is not None}
+        kept |= {self.ranking.query} if self.ranking else set()
+        return {**self.slices, **{name: name for name in sorted(kept)}}
 
     def source(self, name: str) -> Source:
         """The declared source of this name."""
@@ -161,6 +169,23 @@ class MLService(Policy):
     @classmethod
     def _one_label_stands_alone(cls, given: Any) -> Any:
         return given if isinstance(given, list | tuple) else (given,)
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_suit_the_task(
+        cls, labels: tuple[LabelDefinition, ...], info: ValidationInfo
+    ) -> tuple[LabelDefinition, ...]:
+        return tuple(label.suiting(info.data.get("task", "binary")) for label in labels)
+
+    @field_validator("quality")
+    @classmethod
+    def _quality_suits_the_task(cls, quality: QualityPolicy, info: ValidationInfo) -> QualityPolicy:
+        return quality.suiting(info.data.get("task", "binary"))
+
+    @model_validator(mode="after")
+    def _task_can_be_measured(self) -> "MLService":
+        check_task(self)
+        return self
 
     @field_validator("labels")
     @classmethod

@@ -43,7 +43,7 @@ QUALITY = Table(
         ("version", "VARCHAR", "model_version, or served: whatever answered"),
         ("role", "VARCHAR", "champion, fallback, prior, or served"),
         ("slice", "VARCHAR", "all, or column=value"),
-        ("metric", "VARCHAR", "brier, log_loss, auc, calibration_ratio, positive_share"),
+        ("metric", "VARCHAR", "a declared metric of the service's task: brier, mae, accuracy, ndcg, ..."),
         ("label_version", "VARCHAR", "metrics never mix label versions"),
         ("value", "DOUBLE", "the metric, corrected for labels that have not come; null with a reason"),
         ("raw_value", "DOUBLE", "the metric over what is labelled, as if nothing else would come"),

@@ -84,8 +84,24 @@ def test_the_unit_of_a_click_rate_is_the_query_and_over_days_the_day() -> None:
     assert wider.high - wider.low > of_a_day.high - of_a_day.low
 
 
+def test_a_class_that_nobody_declared_had_no_chance() -> None:
+    """As if there were one more class to which every row gave a chance of 0."""
+    probabilities = np.array([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
+    actual, with_another = np.array([0, 1, -1]), np.c_[probabilities, np.zeros(3)]
+    loss = multiclass_metric("log_loss", probabilities, actual, np.zeros(3))
+    assert loss.value == pytest.approx(log_loss([0, 1, 2], with_another), abs=1e-9)
+    assert multiclass_metric("accuracy", probabilities, actual, np.zeros(3)).value == pytest.approx(2 / 3)
+
+
+def test_all_right_on_one_day_is_not_certain_to_stay_so() -> None:
+    found = multiclass_metric("accuracy", np.tile([0.9, 0.1], (20, 1)), np.zeros(20, dtype=int), np.zeros(20))
+    assert found.value == 1.0 and 0.8 < found.low < 0.9
+
+
 def test_what_cannot_be_measured_says_why() -> None:
     nothing = np.empty(0)
+    with pytest.raises(ValueError, match="log_loss: the chances of 1 rows do not add up to 1"):
+        multiclass_metric("log_loss", np.array([[0.9, 0.9], [0.5, 0.5]]), np.array([0, 1]), np.zeros(2))
     with pytest.raises(ValueError, match="mae: no labelled rows"):
         regression_metric("mae", nothing, nothing, nothing)
     with pytest.raises(ValueError, match="wape: every actual value is zero; use mae"):

@@ -28,7 +28,10 @@ METRICS = ("brier", "log_loss", "auc", "calibration_ratio", "positive_share")
 def a_service(*, metrics: tuple[str, ...] = METRICS, **label: Any) -> Any:
     declared = LABEL.model_copy(update=label)
     quality = QualityPolicy(min_labels=1, metrics=metrics)
-    return SimpleNamespace(quality=quality, label=declared, model=SimpleNamespace(prior=0.2), is_monitor_only=False)
+    return SimpleNamespace(
+        quality=quality, label=declared, model=SimpleNamespace(prior=0.2), is_monitor_only=False, task="binary",
+        ranking=None,
+    )  # fmt: skip
 
 
 def a_day(rows: int, *, seed: int, arrives: dict[bool, float]) -> tuple[World, pd.DataFrame]:

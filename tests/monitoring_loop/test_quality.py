@@ -34,8 +34,9 @@ LABEL = LabelDefinition(
 def a_service(**quality: Any) -> Any:
     """All that quality asks of a service: its promises about quality and labels."""
     return SimpleNamespace(
-        quality=QualityPolicy(**quality), label=LABEL, model=SimpleNamespace(prior=0.2), is_monitor_only=False
-    )
+        quality=QualityPolicy(**quality), label=LABEL, model=SimpleNamespace(prior=0.2), is_monitor_only=False,
+        task="binary", ranking=None,
+    )  # fmt: skip
 
 
 def all_known(days: Sequence[date]) -> pd.DataFrame:
@@ -180,6 +181,14 @@ def test_a_day_without_labels_is_open_then_not_measured():
     mine = mine[(mine["version"] == "m1") & (mine["window_days"] == 1)]
     assert list(mine["state"]) == ["open", "open", "not_measured"]
     assert list(mine["reason"]) == ["no label yet", "no label yet", "0 labels, below min_labels=1"]
+
+
+def test_the_first_day_has_no_curve_and_says_so():
+    world = World()
+    world.predict(0, "a", 0.5)
+    world.label(5, "a", 1.0)
+    found = world.quality([0], a_service(metrics=("average_precision",), min_labels=1))
+    assert set(found["state"]) == {"open"}
 
 
 def test_an_outcome_after_the_window_never_counts():

@@ -1,0 +1,115 @@
+"""Whether everything that is declared makes sense for the task of a service, so that no number is ever a wrong one."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.service.expressions import check_column
+from mlops_assets.service.labels import LabelDefinition
+from mlops_assets.service.operations import QualityObjective
+from mlops_assets.service.tasks import METRICS
+
+if TYPE_CHECKING:
+    from mlops_assets.service.service import MLService
+
+Problem = tuple[str, str, str]
+"""Path of the field below the service, what is wrong, and what to do."""
+
+
+def check_task(service: "MLService") -> None:
+    """Hold a declaration against its task.
+
+    Raises:
+        UnknownNameError: a metric that this task does not have, or a query column that the request does not have.
+        DeclarationError: a promise that means something only for another task.
+    """
+    where = f"service '{service.name}'"
+    known = METRICS[service.task]
+    objective = service.operations.objective("quality")
+    named = [("quality > metrics", name) for name in service.quality.metrics]
+    if isinstance(objective, QualityObjective):
+        named.append(("operations > objectives > quality", objective.metric))
+    for part, name in named:
+        if name not in known:
+            raise UnknownNameError(where=f"{where} > {part}", kind=f"{service.task} metric", name=name, known=known)
+    for part, what, fix in (*_only_for_yes_or_no(service), *_of_classes(service), *_of_lists(service)):
+        raise DeclarationError(f"{where} > {part}", what, fix)
+    if service.ranking is not None:
+        check_column(service.ranking.query, where=f"{where} > ranking > query", columns=service.request.columns)
+
+
+def _only_for_yes_or_no(service: "MLService") -> Iterator[Problem]:
+    """Promises that are about chances and decisions."""
+    if service.task == "binary":
+        return
+    task = f"task '{service.task}'"
+    if service.declared_model is not None:
+        yield (
+            "model",
+            f"models of {task} are not trained here.",
+            "Declare the prediction_log of the model that runs elsewhere, or task='binary'.",
+        )
+    if service.quality.calibration is not None:
+        yield "quality > calibration", f"observed beside predicted positives say nothing of {task}.", "Leave it out."
+    if service.quality.estimates:
+        yield "quality > estimates", f"a day of {task} cannot be estimated before its labels.", "Leave it out."
+    if service.quality.kpi is not None:
+        yield "quality > kpi", f"its value is about decisions and yes-or-no outcomes, not {task}.", "Leave it out."
+    for label in service.labels:
+        if label.noise is not None:
+            yield "label > noise", f"shares of wrong labels are about yes or no, not {task}.", "Leave it out."
+        if label.is_one_sided and service.task != "ranking":
+            yield (
+                "label > unlabelled",
+                f"'negative' is an outcome of yes or no and of ranked rows, not of {task}.",
+                "Use 'left_out'.",
+            )
+
+
+def _of_classes(service: "MLService") -> Iterator[Problem]:
+    """Classes are declared where the answer is one of them, in every label and in the log."""
+    scored = set(service.prediction_log.class_scores) if service.prediction_log else set()
+    for label in service.labels:
+        if service.task != "multiclass":
+            if label.classes or scored:
+                yield "label > classes", f"task '{service.task}' has no classes.", "Use task='multiclass'."
+        elif not label.classes:
+            yield "label > classes", "the classes of the answer are not declared.", "Name them, in any fixed order."
+        elif label.splits_at is not None:
+            yield "label > splits_at", "a class is no number.", "Leave it out."
+        elif scored != set(label.classes):
+            yield (
+                "prediction_log > class_scores",
+                f"it has {_listed(scored)}, and label '{label.version}' {_listed(set(label.classes))}.",
+                "Name one expression per class: where the log keeps the chance of it.",
+            )
+        elif label.classes != service.label.classes:
+            yield "label > classes", "two definitions order their classes differently.", "Use one order."
+
+
+def _of_lists(service: "MLService") -> Iterator[Problem]:
+    """A ranking says what one list is, and where money is measured what an outcome is worth."""
+    if service.task != "ranking":
+        if service.ranking is not None:
+            yield "ranking", f"task '{service.task}' ranks nothing.", "Use task='ranking'."
+        return
+    if service.ranking is None:
+        yield (
+            "ranking",
+            "what one list is, is not declared.",
+            "Declare RankingPolicy(query=...): the column with the query or session that rows were shown in.",
+        )
+    if "revenue_per_impression" in service.quality.metrics and not all(map(_has_worth, service.labels)):
+        yield (
+            "quality > metrics",
+            "'revenue_per_impression' needs what an outcome is worth.",
+            "Declare label.kpi, with labels of the same request.",
+        )
+
+
+def _has_worth(label: LabelDefinition) -> bool:
+    return label.kpi is not None and label.attribution == "same_request"
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

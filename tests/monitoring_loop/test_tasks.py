@@ -1,0 +1,256 @@
+"""A service says what kind of answer it gives, and its daily quality follows: numbers, classes, ranked lists."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    ndcg_score,
+    root_mean_squared_error,
+)
+from states import assert_same
+from toy_stories import stored
+from toy_tasks import CLASSES, LISTS, ROWS, a_task_service, deliver_tasks, joined
+from toy_world import a_service as a_parcel_service
+from toy_world import a_world, close, span
+
+from mlops_assets import (
+    DeclarationError,
+    DegradationRule,
+    KpiPolicy,
+    LabelDefinition,
+    LabelNoise,
+    MLService,
+    PredictionLog,
+    QualityPolicy,
+    UnknownNameError,
+)
+from mlops_assets.closing.world import World
+from mlops_assets.service.monitoring import CalibrationMonitor
+from mlops_assets.service.operations import OperationsPolicy, QualityObjective
+from mlops_assets.summary import summary_lines
+
+DAYS = span(0, 15)
+MATURE = DAYS[12]
+"""The newest day whose window of three days is over at the end of the last one."""
+
+
+def replayed(folder: Path, task: str, *, in_pieces: bool = False, **changes: Any) -> World:
+    """Sixteen days of one task, closed in one go, or with days by themselves at both ends."""
+    world = a_world(folder, a_task_service(task, **changes))
+    deliver_tasks(world.home.landing, DAYS, only_clicks=task == "ranking")
+    for days in [DAYS[:1], DAYS[1:3], DAYS[3:15], DAYS[15:]] if in_pieces else [DAYS]:
+        close(world, days)
+    return world
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
+    """One world per task; what is told of them costs nothing more."""
+    folder = tmp_path_factory.mktemp("tasks")
+    rule = DegradationRule(metric="mae", above=10, broken_days=1, of_days=1, min_labels=5)
+    changes = {"regression": {"quality": QualityPolicy(min_labels=5, degradation=(rule,))}}
+    return {
+        task: replayed(folder / task, task, **changes.get(task, {})) for task in ("regression", "multiclass", "ranking")
+    }
+
+
+def newest(world: World, part: str = "all", window: int = 1) -> pd.DataFrame:
+    """Metric -> the newest row about whatever answered up to the newest mature day."""
+    rows = stored(world, "quality")
+    rows = rows[(rows["version"] == "served") & (rows["slice"] == part) & (rows["window_days"] == window)]
+    rows = rows[rows["prediction_day"].dt.date == MATURE].sort_values("day")
+    return rows.groupby("metric").last()
+
+
+def expected(task: str, rows: pd.DataFrame) -> dict[str, float]:
+    """What scikit-learn says."""
+    if task == "regression":
+        actual, told = rows["minutes"], rows["score"]
+        return {
+            "mae": mean_absolute_error(actual, told), "rmse": root_mean_squared_error(actual, told),
+            "bias": float((told - actual).mean()), "wape": float((told - actual).abs().sum() / actual.abs().sum()),
+        }  # fmt: skip
+    if task == "multiclass":
+        chances = np.c_[rows[list(CLASSES)].to_numpy(), np.zeros(len(rows))]  # a tube had no chance
+        actual = rows["kind"].map([*CLASSES, "tube"].index)
+        return {
+            "log_loss": log_loss(actual, chances, labels=[0, 1, 2, 3]),
+            "accuracy": accuracy_score(actual, chances.argmax(axis=1)),
+            "macro_f1": f1_score(actual, chances.argmax(axis=1), average="macro"),
+        }
+    lists = [of_list for _, of_list in rows.groupby("page") if of_list["clicked"].any()]
+    ndcg = np.mean([ndcg_score([of_list["clicked"]], [of_list["score"]], k=3) for of_list in lists])
+    return {"ndcg": float(ndcg), "ctr": rows["clicked"].mean(), "revenue_per_impression": rows["eur"].mean()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["regression", "multiclass", "ranking"])
+def test_final_numbers_of_every_task_are_those_of_scikit_learn(worlds: dict[str, World], task: str) -> None:
+    week = [MATURE - timedelta(days=back) for back in range(7)]
+    of_day = joined([MATURE])
+    cases = [("all", 1, of_day), ("arm=a", 1, of_day[of_day["arm"] == "a"]), ("all", 7, joined(week))]
+    for part, window, rows in cases:
+        found = newest(worlds[task], part, window)
+        wanted = expected(task, rows)
+        assert set(found.index) == set(wanted), "nothing else is measured: no calibration, no estimates"
+        for metric, value in wanted.items():
+            row = found.loc[metric]
+            assert row["value"] == pytest.approx(value, abs=1e-9), (part, window, metric)
+            assert row["low"] < row["value"] < row["high"]
+            assert (row["state"], row["n"]) == ("final", len(rows))
+
+
+@pytest.mark.slow
+def test_the_day_is_the_unit_of_a_weeks_interval_and_the_list_that_of_a_day(worlds: dict[str, World]) -> None:
+    week = joined([MATURE - timedelta(days=back) for back in range(7)])
+    apart = (week["score"] - week["minutes"]).abs().groupby(week["request"].str[:10]).mean()
+    half = 2.446911851 * apart.std(ddof=1) / np.sqrt(7)
+    mae = newest(worlds["regression"], window=7).loc["mae"]
+    assert mae["high"] - mae["value"] == pytest.approx(half, rel=1e-6)
+
+    of_lists = joined([MATURE]).groupby("page")["clicked"].mean()
+    half = 2.200985160 * of_lists.std(ddof=1) / np.sqrt(LISTS)
+    ctr = newest(worlds["ranking"]).loc["ctr"]
+    assert ctr["high"] - ctr["value"] == pytest.approx(half, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_clicks_that_are_still_to_come_are_reckoned_in_and_an_order_waits_for_them(worlds: dict[str, World]) -> None:
+    """Only clicks are reported, a day or two later: a fresh list looks worse than it is."""
+    rows = stored(worlds["ranking"], "quality")
+    rows = rows[(rows["version"] == "served") & (rows["slice"] == "all") & (rows["window_days"] == 1)]
+    fresh = rows[(rows["day"] == DAYS[15]) & (rows["prediction_day"].dt.date == DAYS[14])].set_index("metric")
+    assert fresh.loc["ctr", "state"] == "provisional"
+    share = fresh.loc["ctr", "completeness"]
+    assert 0.2 < share < 0.9
+    for metric in ("ctr", "revenue_per_impression"):
+        assert fresh.loc[metric, "value"] == pytest.approx(fresh.loc[metric, "raw_value"] / share, rel=1e-6)
+    assert fresh.loc["ndcg", "state"] == "not_measured"
+    assert fresh.loc["ndcg", "reason"] == "a ranked list is measured when all of its labels are there"
+
+
+@pytest.mark.slow
+def test_what_has_no_labels_yet_says_so_and_a_rule_reads_the_new_metrics(worlds: dict[str, World]) -> None:
+    rows = stored(worlds["regression"], "quality")
+    own_day = rows[(rows["day"] == DAYS[15]) & (rows["prediction_day"].dt.date == DAYS[15])]
+    assert set(own_day["state"]) == {"open"} and set(own_day["reason"]) == {"no label yet"}
+    judged = stored(worlds["regression"], "rules").set_index("day").loc[DAYS[15]]
+    assert judged["state"] == "broken" and judged["metric"] == "mae" and judged["value"] > 10
+    verdict = stored(worlds["regression"], "verdicts").set_index("day").loc[DAYS[15]]
+    assert verdict["verdict"] == "investigate" and "mae" in verdict["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["multiclass", "ranking"])
+def test_single_days_give_the_same_rows_as_a_block(worlds: dict[str, World], task: str, tmp_path: Path) -> None:
+    assert_same(worlds[task], replayed(tmp_path, task, in_pieces=True))
+
+
+@pytest.mark.slow
+def test_the_summary_of_a_replay_speaks_of_minutes(worlds: dict[str, World]) -> None:
+    text = "\n".join(summary_lines(worlds["regression"], None))
+    assert "Brier" not in text and "14 days" not in text and re.search(r"mae +\d+\.\d+ \[.*28 days to 2024-03-13", text)
+
+
+@pytest.mark.slow
+def test_minutes_are_no_chances_and_nobody_is_told_that_they_are_out_of_range(worlds: dict[str, World]) -> None:
+    profiles = stored(worlds["regression"], "profiles")
+    of_both = profiles[profiles["column_name"].isin(["score", "label"])]
+    assert len(of_both) > ROWS / 2 and of_both["counts"].isna().all()
+    assert set(stored(worlds["regression"], "drift").query("subject != 'operations'")["tier"]) <= {"stable", "expected"}
+
+
+def refused(task: str, **changes: Any) -> str:
+    """The message with which a declaration is refused."""
+    with pytest.raises((DeclarationError, ValueError)) as error:
+        a_task_service(task, **changes)
+    return str(error.value)
+
+
+def test_a_metric_of_another_task_is_refused_by_name() -> None:
+    with pytest.raises(UnknownNameError) as error:
+        a_task_service("regression", quality=QualityPolicy(metrics=("mae", "auc")))
+    assert str(error.value) == (
+        "service 'toy_regression' > quality > metrics: no regression metric is named 'auc'. "
+        "Declared: bias, mae, rmse, wape."
+    )
+    promise = OperationsPolicy(objectives=(QualityObjective(good_share=0.9, limit=1),))
+    assert "no regression metric is named 'brier'" in refused("regression", operations=promise)
+
+
+@pytest.mark.parametrize(
+    ("quality", "part"),
+    [
+        ({"calibration": CalibrationMonitor()}, "quality > calibration: observed beside predicted positives say"),
+        ({"estimates": True}, "quality > estimates: a day of task 'regression' cannot be estimated"),
+        ({"kpi": KpiPolicy(name="eur", unit="EUR", expression="score")}, "quality > kpi: its value is about decisions"),
+    ],
+)
+def test_what_only_yes_or_no_can_have_is_refused_in_words(quality: dict[str, Any], part: str) -> None:
+    assert part in refused("regression", quality=QualityPolicy(**quality))
+
+
+def test_wrong_labels_and_silent_negatives_are_about_yes_or_no() -> None:
+    label = a_task_service("regression").label
+    noise = LabelNoise(wrong_positive_share=0.1, wrong_negative_share=0.1, source="a survey")
+    assert "label > noise: shares of wrong labels" in refused(
+        "regression", label=label.model_copy(update={"noise": noise})
+    )
+    silent = label.model_copy(update={"unlabelled": "negative"})
+    assert "label > unlabelled: 'negative' is an outcome of yes or no" in refused("regression", label=silent)
+
+
+def test_a_model_of_another_task_is_not_trained_here() -> None:
+    with pytest.raises(DeclarationError) as error:
+        a_parcel_service(task="regression")
+    assert str(error.value) == (
+        "service 'parcels' > model: models of task 'regression' are not trained here. Declare the prediction_log of "
+        "the model that runs elsewhere, or task='binary'."
+    )
+
+
+def test_classes_are_declared_once_in_the_label_and_each_has_its_chance_in_the_log() -> None:
+    label = a_task_service("multiclass").label
+    assert "the classes of the answer are not declared" in refused(
+        "multiclass", label=label.model_copy(update={"classes": ()})
+    )
+    two = PredictionLog(
+        source="answers", request_id="request", model_version="model", class_scores={"letter": "letter", "box": "box"}
+    )
+    assert "it has box, letter, and label 'v1' box, letter, pallet" in refused("multiclass", prediction_log=two)
+    with pytest.raises(ValueError, match="name two or more, each once"):
+        LabelDefinition(version="v1", source="payments", request_id="request", value="kind", window_hours=72,
+                        never_labelled="lost", classes=("box", "box"))  # fmt: skip
+
+
+def test_a_ranking_says_what_a_list_is_and_money_where_it_comes_from() -> None:
+    assert "what one list is, is not declared" in refused("ranking", ranking=None)
+    label = a_task_service("ranking").label.model_copy(update={"kpi": None})
+    assert "'revenue_per_impression' needs what an outcome is worth" in refused("ranking", label=label)
+
+
+def test_a_declared_task_survives_being_written_down() -> None:
+    for task in ("regression", "multiclass", "ranking"):
+        service = a_task_service(task)
+        again = MLService.model_validate_json(service.model_dump_json())
+        assert again == service
+
+
+def test_the_chances_of_the_classes_are_kept_in_their_order_and_the_largest_is_the_score() -> None:
+    log = a_task_service("multiclass").prediction_log
+    assert log is not None and log.score == (
+        "case when (letter) + (box) + (pallet) is not null then greatest((letter), (box), (pallet)) end"
+    )
+    assert SimpleNamespace(**log.class_scores).box == "box"
