@@ -131,7 +131,7 @@ def _quality_lines(con: duckdb.DuckDBPyConnection, world: World) -> Iterator[str
 
 
 def newest_quality_sql(service: str) -> str:
-    """SQL of ``(metric, window_days, prediction_day, value, low, high)``: the longest final window of what was served."""
+    """SQL of ``(metric, window_days, prediction_day, value, low, high)``: the newest long window of what was served."""
     return f"""
         select metric, window_days, prediction_day, value, low, high from {quote(service)}.quality
         where version = 'served' and slice = 'all' and state in ('final', 'restated')

@@ -48,7 +48,7 @@ def label_timing_sql(*, labels: str, predictions: str, needs_decision: bool, has
 def label_agreement_sql(labels: str) -> str:
     """SQL that compares every two label versions on the requests that both of them label, by the newest event.
 
-    Columns: the two versions, requests, the two means (rates of yes or no), the share of equal labels, and Cohen's kappa
+    Columns: both versions, requests, both means (rates of yes or no), the share of equal labels, and Cohen's kappa
     (Educational and Psychological Measurement 20, 1960) over all values that occur: agreement beyond chance, 1 is
     perfect, 0 is chance, null if there is no other.
     """
