@@ -8,10 +8,12 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from mlops_assets.cli_backtest import backtest_policy
+from mlops_assets.cli_options import DAY, FORMATS, world_of
 from mlops_assets.errors import MlopsError
 
 if TYPE_CHECKING:
@@ -23,23 +25,6 @@ INTERRUPTED = 130
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-class Day(click.ParamType[date]):
-    """A business day, ``YYYY-MM-DD``."""
-
-    name = "day"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """The day that a text names."""
-        if isinstance(value, date):
-            return value
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"'{value}' is not a day; write it as 2013-07-01.", param, ctx)
-
-
-DAY = Day()
-FORMATS = click.Choice(["table", "json"])
 Command = Callable[..., None]
 
 
@@ -56,15 +41,6 @@ def by_and_reason(command: Command) -> Command:
 def say(line: str) -> None:
     """One line for people."""
     click.echo(line)
-
-
-def world_of(name: str) -> "World":
-    """A declared service with its stores, in the home that the environment names."""
-    from mlops_assets.adapters.home import Home
-    from mlops_assets.closing.world import World
-    from mlops_assets.services import find_service
-
-    return World(find_service(name), Home.from_environment())
 
 
 def worlds_of(name: str | None) -> list["World"]:
@@ -441,6 +417,9 @@ def ui(port: int, mlflow_port: int, host: str, is_guarded: bool) -> None:
         mlflow_port=mlflow_port,
         say=say,
     )
+
+
+cli.add_command(backtest_policy)
 
 
 def main() -> None:

@@ -67,3 +67,16 @@ def _tell(progress: Progress, report: "DayReport", say: Callable[[str], None]) -
             f"{report.day}  {progress.done} of {progress.total} days, {progress.predictions:,} predictions, "
             f"champion {progress.champion}"
         )
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A function to tell how many of something are done: a bar on the terminal's error stream, silence elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

@@ -87,7 +87,7 @@ def compute_block(
     )
     register_block(world, con, days, known)
     read_labels(world, con, days, known)
-    first = min(_first_needed(world.service, min(days)), _touched_first(world, block))
+    first = min(first_needed(world.service, min(days)), _touched_first(world, block))
     register_days(con, world.calendar, first, max(days))
     _open_features(world, block)
     _open_history(world, block, first)
@@ -122,7 +122,7 @@ def _measure_kpi(world: World, block: Block) -> None:
     )  # fmt: skip
 
 
-def _first_needed(service: MLService, first: date) -> date:
+def first_needed(service: MLService, first: date) -> date:
     """First day of predictions and labels that a block beginning on ``first`` looks at, corrections aside."""
     days = max(HISTORY_DAYS, *(history_days(service.reading(label)) for label in service.labels))
     windows = [first - label.window - timedelta(days=days + 1) for label in service.labels]

@@ -26,7 +26,7 @@ SEVERE_TIMES_GATE = 3
 SHIFTS = ("mean", "spread", "distance", "distance_7d", "volume")
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML without anchors, aliases and repeated keys: a file that people review must say each thing once."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -63,7 +63,7 @@ def known_events(policy: DriftPolicy) -> tuple[KnownEvent, ...]:
 def _load(path: Path, _changed: int) -> tuple[KnownEvent, ...]:
     where = f"drift > known_events > {path.name}"
     try:
-        given = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        given = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

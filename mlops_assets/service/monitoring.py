@@ -82,9 +82,11 @@ class IncidentPolicy(Policy):
     """What happens around an incident; only a named person closes one.
 
     ``playbooks`` is a folder of Markdown templates that replace the shipped ones of the same name. ``digest``
-    sends the owner a page every week, also when there is nothing to do.
+    sends the owner a page every week, also when there is nothing to do. ``minutes_each`` is what an incident costs a
+    person, for policy backtests.
     """
 
     quiet_days: int = Field(default=3, ge=1, description="Days without a finding until it is quiet; it stays open.")
     digest: Literal["weekly", "never"] = "weekly"
     playbooks: str | None = None
+    minutes_each: float | None = Field(default=None, ge=0)

@@ -1,0 +1,148 @@
+"""A policy backtest for people, and as one JSON object."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from mlops_assets.backtest.injecting import FAULT_DAYS
+from mlops_assets.backtest.realised import Quality
+from mlops_assets.backtest.result import Backtest, Counts, UnderPolicy
+
+SHOWN_TRAININGS = 6
+NOT_TRAINED = (
+    "how good the answers had been after other retraining dates is not known without training: --train does it, in a "
+    "copy of the home"
+)
+
+
+def as_object(found: Backtest) -> dict[str, Any]:
+    """Everything, for programs; dates as text."""
+
+    def under(one: UnderPolicy) -> dict[str, Any]:
+        counts = asdict(one.counts)
+        counts["retrainings"] = [{"day": str(day), "because": why} for day, why in one.counts.retrainings]
+        counts["causes"] = dict(one.counts.causes)
+        return {**asdict(one), "counts": counts}
+
+    return {
+        "service": found.service,
+        "first": str(found.first),
+        "last": str(found.last),
+        "changes": [asdict(change) for change in found.changes],
+        "quality": asdict(found.quality),
+        "declared": under(found.declared),
+        "proposed": under(found.proposed),
+    }
+
+
+def lines(found: Backtest) -> Iterator[str]:
+    """The whole answer, declared beside proposed."""
+    declared, proposed = found.declared, found.proposed
+    yield f"{found.service}, {found.first} to {found.last}: {declared.counts.days} closed days; nothing was changed"
+    for change in found.changes:
+        yield f"  {change.field}: {change.before} -> {change.after}"
+    if not found.changes:
+        yield "  the file changes nothing: both columns are the declared policy"
+    yield ""
+    yield f"{'':<42}{'declared':>14}{'proposed':>14}"
+    for what, one, other in _counted(declared.counts, proposed.counts):
+        yield f"{what:<42}{one:>14}{other:>14}"
+    yield from _causes(declared.counts, proposed.counts)
+    yield ""
+    yield from _trainings(found)
+    yield ""
+    yield from _faults(declared, proposed)
+    yield from _blind(declared, proposed)
+
+
+def _counted(declared: Counts, proposed: Counts) -> Iterator[tuple[str, str, str]]:
+    def both(what: str, one: Any, other: Any) -> tuple[str, str, str]:
+        first, second = ("-" if x is None else f"{x:,.1f}" if isinstance(x, float) else str(x) for x in (one, other))
+        return what, first, second
+
+    yield both("drift alarms (days x columns)", declared.drift_alarms, proposed.drift_alarms)
+    yield both("alarms of rules over quality", declared.rule_alarms, proposed.rule_alarms)
+    yield both("days that ask for a person", declared.alarmed_days, proposed.alarmed_days)
+    yield both("of which break glass", declared.severe_days, proposed.severe_days)
+    yield both("incidents opened", declared.incidents, proposed.incidents)
+    yield both("of which severe", declared.incidents_severe, proposed.incidents_severe)
+    yield both("told again: graver, or back after quiet", declared.told_again, proposed.told_again)
+    yield both(
+        "incidents a quarter of 91 days", declared.incidents / declared.quarters, proposed.incidents / proposed.quarters
+    )
+    yield both(
+        "budget a quarter: false alarms of tier 2", declared.budget.tier2_a_quarter, proposed.budget.tier2_a_quarter
+    )
+    yield both("retrainings", len(declared.retrainings), len(proposed.retrainings))
+    yield both("retrainings held back by a freeze", declared.held_back, proposed.held_back)
+    yield both("rollbacks", declared.rollbacks, proposed.rollbacks)
+    yield both("cost of trainings, wall seconds", declared.cost_seconds, proposed.cost_seconds)
+    yield both("cost of incidents, minutes of people", declared.cost_minutes, proposed.cost_minutes)
+
+
+def _causes(declared: Counts, proposed: Counts) -> Iterator[str]:
+    before, after = dict(declared.causes), dict(proposed.causes)
+    for cause in sorted({*before, *after}, key=lambda one: (-before.get(one, 0), one)):
+        yield f"  {'incidents of ' + cause:<40}{before.get(cause, 0):>14}{after.get(cause, 0):>14}"
+
+
+def _trainings(found: Backtest) -> Iterator[str]:
+    for name, one in (("declared", found.declared), ("proposed", found.proposed)):
+        days = [f"{day} ({why.partition(':')[0]})" for day, why in one.counts.retrainings]
+        more = f" and {len(days) - SHOWN_TRAININGS} more" if len(days) > SHOWN_TRAININGS else ""
+        yield f"{name} trains on  {', '.join(days[:SHOWN_TRAININGS]) or 'no day'}{more}"
+    yield f"quality as realised, under the releases that happened: {_quality(found.quality)}"
+    if found.proposed.trained is None:
+        yield f"  {NOT_TRAINED}"
+    for name, one in (("declared", found.declared), ("proposed", found.proposed)):
+        if one.trained is not None:
+            yield f"  {name}, trained again in a copy: {_quality(one.trained)}"
+        elif one.estimate is None:
+            yield f"  {name}: no estimate, too few versions were released to know how they age"
+        else:
+            told = one.estimate
+            yield (
+                f"  {name}, ESTIMATE from how versions aged: {found.quality.metric} {told.value:.4f} "
+                f"({told.low:.4f} to {told.high:.4f}), mean age {told.age_days:.1f} days, "
+                f"was {told.realised_age_days:.1f}"
+            )
+
+
+def _quality(quality: Quality) -> str:
+    if quality.served is None:
+        return "no final label yet"
+    beside = "" if quality.fallback is None else f", fallback {quality.fallback:.4f}"
+    return f"{quality.metric} {quality.served:.4f}{beside} ({quality.labelled:,} labels of {quality.days} days)"
+
+
+def _faults(declared: UnderPolicy, proposed: UnderPolicy) -> Iterator[str]:
+    if not proposed.seen:
+        return
+    yield f"injected faults seen within {FAULT_DAYS} days, alarms that would not have been there without them"
+    yield f"  {'fault':<20}{'episodes':>9}{'declared':>22}{'proposed':>22}{'same day':>10}{'delay':>7}"
+    before = {one.fault: one for one in declared.seen}
+    for one in proposed.seen:
+        was = before[one.fault]
+        shares = [f"{x.seen / x.episodes:.2f} ({x.low:.2f} to {x.high:.2f})" for x in (was, one)]
+        delay = "-" if one.median_delay_days is None else f"{one.median_delay_days:g} d"
+        yield (
+            f"  {one.fault:<20}{one.episodes:>9}{shares[0]:>22}{shares[1]:>22}"
+            f"{one.same_day / one.episodes:>10.2f}{delay:>7}"
+        )
+    yield ""
+
+
+def _blind(declared: UnderPolicy, proposed: UnderPolicy) -> Iterator[str]:
+    yield "what the monitor cannot see: smaller shifts than these (80 % chance; blindest feature first)"
+    yield (
+        f"  {'feature':<34}{'1 day':>12}{'in sd':>8}{'7 days':>12}{'in sd':>8}{'declared, sd':>14}{'nulls, points':>15}"
+    )
+    before = {one.column: one.week_stds for one in declared.smallest}
+    for one in proposed.smallest:
+        cells = (one.day_shift, one.day_stds, one.week_shift, one.week_stds, before.get(one.column), one.null_points)
+        widths, forms = (12, 8, 12, 8, 14, 15), (".3g", ".2f", ".3g", ".2f", ".2f", ".1f")
+        told = "".join(
+            f"{'-' if cell is None else format(cell, form):>{width}}"
+            for cell, width, form in zip(cells, widths, forms, strict=True)
+        )
+        yield f"  {one.column:<34}{told}"
