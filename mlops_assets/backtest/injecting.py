@@ -118,7 +118,7 @@ def _broken(
     for column, today in during.groupby("column_name"):
         if column in named:
             broken = fault.breaks(today, stds.get(str(column), 0.0))
-            yield pd.concat([history[column], broken]).assign(column_name=f"{column}#{fault.name}")
+            yield pd.concat([history[column], broken]).assign(column_name=f"{column!s}#{fault.name}")
 
 
 def _alarms(series: pd.DataFrame, days: Sequence[date], judged: Judged, blocked: set[date], count: int) -> Alarms:
