@@ -77,7 +77,9 @@ def build_definitions(services: Sequence[MLService], home: Home | None = None) -
     for service in services:
         owned = [source.name for source in service.sources if source.name not in known]
         known.update(owned)
-        parts.append(_service_definitions(World(service, home or Home.from_environment()), owned))
+        beside = tuple(one for one in services if one is not service)
+        world = World(service, home or Home.from_environment(), beside=beside)
+        parts.append(_service_definitions(world, owned))
     shared = dg.Definitions(resources={"duckdb": PrivateDuckDB()}, executor=_executor())
     return dg.Definitions.merge(shared, *parts)
 

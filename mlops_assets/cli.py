@@ -6,48 +6,21 @@ Importing this module is quick; what a command needs is imported when it runs.
 import json
 import os
 import sys
-from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING
 
 import click
 
 from mlops_assets.cli_backtest import backtest_policy
-from mlops_assets.cli_options import DAY, FORMATS, world_of
+from mlops_assets.cli_options import DAY, FORMATS, say, world_of, worlds_of
+from mlops_assets.cli_people import VERBS
 from mlops_assets.errors import MlopsError
 
 if TYPE_CHECKING:
     from mlops_assets.adapters.people_sql import Answer as Rows
-    from mlops_assets.closing.world import World
-    from mlops_assets.monitoring_loop.incidents import Answer
 
 INTERRUPTED = 130
 LOOPBACK = ("127.0.0.1", "localhost")
-
-
-Command = Callable[..., None]
-
-
-def by_and_reason(command: Command) -> Command:
-    """Options of everything a person says: who says it and why."""
-    for option in (
-        click.option("--reason", required=True, help="Why; kept in the ledger."),
-        click.option("--by", required=True, help="Your name; kept in the ledger."),
-    ):
-        command = option(command)
-    return command
-
-
-def say(line: str) -> None:
-    """One line for people."""
-    click.echo(line)
-
-
-def worlds_of(name: str | None) -> list["World"]:
-    """One service, or every declared one."""
-    from mlops_assets.services import find_services
-
-    return [world_of(one) for one in ([name] if name else sorted(find_services()))]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,6 +39,10 @@ def cli(service_module: str | None) -> None:
     """
     if service_module:
         os.environ["MLOPS_SERVICES"] = service_module
+
+
+for verb in VERBS:
+    cli.add_command(verb)
 
 
 @cli.command()
@@ -252,141 +229,6 @@ def recover(service: str | None) -> None:
         lines = recover_all(world)
         for line in lines or ["nothing to repair"]:
             say(f"{world.name}: {line}")
-
-
-@cli.command()
-@click.argument("incident")
-@by_and_reason
-@click.option(
-    "--as",
-    "answer",
-    required=True,
-    type=click.Choice(["bad_data", "new_normal", "false_alarm"]),
-    help="What it was. bad_data: its days leave baselines and trainings; new_normal: baselines start anew.",
-)
-@click.option("--from", "first", type=DAY, help="First bad day, or first day of the new normal. Default: its opening.")
-@click.option("--until", "last", type=DAY, help="Last bad day. Default: the day it was last seen.")
-def close(incident: str, by: str, reason: str, answer: "Answer", first: date | None, last: date | None) -> None:
-    """Close an open incident; counts from the first unclosed day on.
-
-    \b
-    Example: mlops close flight_delays-e1-2013-02-12-open_incident-weather --by ana --as bad_data --reason "sensor"
-    """
-    from mlops_assets.people import Closing, close_incident
-
-    say(close_incident(worlds_of(None), incident, Closing(answer, first, last), by=by, reason=reason))
-
-
-@cli.command()
-@click.argument("what")
-@click.option("--by", required=True, help="Your name; kept in the ledger.")
-@click.option("--reason", default="", help="Why; kept in the ledger.")
-def approve(what: str, by: str, reason: str) -> None:
-    """Take an incident, so that it is not escalated; or sign a model version that waits for it.
-
-    Only who is responsible or accountable for model updates (RACI) may sign a version.
-
-    \b
-    Example: mlops approve flight_delays-e1-2013-02-28-retrain-retraining --by ana
-    """
-    from mlops_assets.people import approve as approved
-
-    say(approved(worlds_of(None), what, by=by, reason=reason))
-
-
-@cli.command()
-@click.argument("decision")
-@by_and_reason
-def reject(decision: str, by: str, reason: str) -> None:
-    """Refuse a model version that waits for a signature; the champion stays.
-
-    \b
-    Example: mlops reject flight_delays-e1-2013-02-28-retrain-retraining --by ana --reason "not before the holidays"
-    """
-    from mlops_assets.people import sign
-
-    say(sign(worlds_of(None), decision, "rejected", by=by, reason=reason))
-
-
-@cli.command()
-@click.argument("service")
-@by_and_reason
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
-def retrain(service: str, by: str, reason: str, dry_run: bool) -> None:
-    """Train as of the last closed day, at once; the gate decides as ever.
-
-    \b
-    Example: mlops retrain flight_delays --by ana --reason "the timetable changed"
-    """
-    from mlops_assets.people import retrain_now
-
-    say(retrain_now(world_of(service), by=by, reason=reason, is_dry_run=dry_run))
-
-
-@cli.command()
-@click.argument("service")
-@click.option(
-    "--to", "version", help="A released version. Default: the last champion that was green, else the fallback."
-)
-@by_and_reason
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
-def rollback(service: str, version: str | None, by: str, reason: str, dry_run: bool) -> None:
-    """Give the champion's place back, at once.
-
-    \b
-    Example: mlops rollback flight_delays --by ana --reason "wrong on long flights" --dry-run
-    """
-    from mlops_assets.decisions import Kind
-    from mlops_assets.people import give_place
-
-    say(give_place(world_of(service), Kind.ROLLBACK, version, by=by, reason=reason, is_dry_run=dry_run))
-
-
-@cli.command()
-@click.argument("service")
-@click.option("--to", "version", required=True, help="A released version.")
-@by_and_reason
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
-def promote(service: str, version: str, by: str, reason: str, dry_run: bool) -> None:
-    """Make a released version the champion, at once; only who may sign model updates.
-
-    \b
-    Example: mlops promote flight_delays --to 2013-02-28-champion-1f2e3d4c --by ana --reason "it was the better one"
-    """
-    from mlops_assets.decisions import Kind
-    from mlops_assets.people import give_place
-
-    say(give_place(world_of(service), Kind.PROMOTE, version, by=by, reason=reason, is_dry_run=dry_run))
-
-
-@cli.command()
-@click.argument("service")
-@by_and_reason
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
-def freeze(service: str, by: str, reason: str, dry_run: bool) -> None:
-    """Stop retraining; the champion goes on answering. Counts from the first unclosed day on.
-
-    \b
-    Example: mlops freeze flight_delays --by ana --reason "labels are being repaired"
-    """
-    from mlops_assets.people import set_frozen
-
-    say(set_frozen(world_of(service), True, by=by, reason=reason, is_dry_run=dry_run))
-
-
-@cli.command()
-@click.argument("service")
-@by_and_reason
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
-def unfreeze(service: str, by: str, reason: str, dry_run: bool) -> None:
-    """Allow retraining again; counts from the first unclosed day on.
-
-    \b
-    Example: mlops unfreeze flight_delays --by ana --reason "labels are repaired"
-    """
-    from mlops_assets.people import set_frozen
-
-    say(set_frozen(world_of(service), False, by=by, reason=reason, is_dry_run=dry_run))
 
 
 @cli.command()

@@ -1,6 +1,8 @@
-"""What several commands of ``mlops`` share: days, output formats, and the service they are about."""
+"""What the commands of ``mlops`` share: days, the services they are about, and what a person says with a name."""
 
+from collections.abc import Callable
 from datetime import date
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +30,11 @@ DAY = Day()
 FORMATS = click.Choice(["table", "json"])
 
 
+def say(line: str) -> None:
+    """One line for people."""
+    click.echo(line)
+
+
 def world_of(name: str) -> "World":
     """A declared service with its stores, in the home that the environment names."""
     from mlops_assets.adapters.home import Home
@@ -35,3 +42,36 @@ def world_of(name: str) -> "World":
     from mlops_assets.services import find_service
 
     return World(find_service(name), Home.from_environment())
+
+
+def worlds_of(name: str | None) -> list["World"]:
+    """One service, or every declared one."""
+    from mlops_assets.services import find_services
+
+    return [world_of(one) for one in ([name] if name else sorted(find_services()))]
+
+
+def verb(argument: str, *, needs_reason: bool = True) -> Callable[[Callable[..., str]], click.Command]:
+    """A command by which a named person says something about one thing; what its body returns is shown.
+
+    The body gets ``by``, ``reason`` and ``is_dry_run`` beside its own options. With ``--dry-run`` it writes nothing.
+    """
+
+    def made(body: Callable[..., str]) -> click.Command:
+        @wraps(body)
+        def spoken(by: str, reason: str, dry_run: bool, **given: Any) -> None:
+            say(body(by=by, reason=reason, is_dry_run=dry_run, **given))
+
+        options = (
+            click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing."),
+            click.option("--reason", required=needs_reason, default=None if needs_reason else "",
+                         help="Why; kept in the ledger."),
+            click.option("--by", required=True, help="Your name; kept in the ledger."),
+            click.argument(argument),
+        )  # fmt: skip
+        command: Callable[..., None] = spoken
+        for option in options:
+            command = option(command)
+        return click.command()(command)
+
+    return made

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Kind(StrEnum):
-    """The few things the package may do on its own after a day is judged."""
+    """The few things the package may do on its own after a day is judged, or, the last two, when none is."""
 
     RETRAIN = "retrain"
     HOLD_RETRAINING = "hold_retraining"
@@ -19,9 +19,11 @@ class Kind(StrEnum):
     DIGEST = "digest"
     ROLLBACK = "rollback"
     PROMOTE = "promote"
+    STALLED = "stalled"
+    FAILED_RUN = "failed_run"
 
 
-TOLD = (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT, Kind.ESCALATE, Kind.DIGEST)
+TOLD = (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT, Kind.ESCALATE, Kind.DIGEST, Kind.STALLED, Kind.FAILED_RUN)
 """Kinds that are messages to people."""
 
 CHANGING = (Kind.RETRAIN, Kind.ROLLBACK, Kind.PROMOTE)

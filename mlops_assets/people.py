@@ -26,7 +26,9 @@ class Closing:
     last: date | None = None
 
 
-def close_incident(worlds: Sequence[World], incident_id: str, closing: Closing, *, by: str, reason: str) -> str:
+def close_incident(
+    worlds: Sequence[World], incident_id: str, closing: Closing, *, by: str, reason: str, is_dry_run: bool = False
+) -> str:
     """Close an incident of any of these services; returns what happens next.
 
     Raises:
@@ -42,6 +44,8 @@ def close_incident(worlds: Sequence[World], incident_id: str, closing: Closing, 
         details |= {"from": first.isoformat(), "until": last.isoformat()}
     elif closing.answer == "new_normal":
         details |= {"from": first.isoformat()}
+    if is_dry_run:
+        return f"would close {incident_id} from {world.first_unclosed()} on{_meaning(details)}; nothing was written"
     day = _tell(world, "close", incident_id, by=by, reason=reason, details=details)
     return f"incident {incident_id} counts as closed from {day} on{_meaning(details)}; next: mlops status {world.name}"
 
@@ -57,13 +61,17 @@ def _meaning(details: Mapping[str, str]) -> str:
             return " and against the monitor's precision"
 
 
-def acknowledge_incident(worlds: Sequence[World], incident_id: str, *, by: str, reason: str) -> str:
+def acknowledge_incident(
+    worlds: Sequence[World], incident_id: str, *, by: str, reason: str, is_dry_run: bool = False
+) -> str:
     """Say that somebody has an incident: it is not escalated. Returns what happens next.
 
     Raises:
         UnknownNameError: no such open incident.
     """
     world, _incident = _open_incident(worlds, incident_id, "mlops approve")
+    if is_dry_run:
+        return f"would give {incident_id} to {by} from {world.first_unclosed()} on; nothing was written"
     day = _tell(world, "acknowledge", incident_id, by=by, reason=reason)
     close = f"mlops close {incident_id} --by {by} --as ... --reason ..."
     return f"{by} has incident {incident_id} from {day} on; it is not escalated; next: {close}"
@@ -85,7 +93,7 @@ def _open_incident(worlds: Sequence[World], incident_id: str, where: str) -> tup
     return known[incident_id]
 
 
-def approve(worlds: Sequence[World], what: str, *, by: str, reason: str) -> str:
+def approve(worlds: Sequence[World], what: str, *, by: str, reason: str, is_dry_run: bool = False) -> str:
     """Take an incident, or sign a model version that waits; returns what happens next.
 
     Raises:
@@ -93,11 +101,13 @@ def approve(worlds: Sequence[World], what: str, *, by: str, reason: str) -> str:
         LedgerError: this person may not sign.
     """
     if what in open_incidents(worlds):
-        return acknowledge_incident(worlds, what, by=by, reason=reason)
-    return sign(worlds, what, "approved", by=by, reason=reason)
+        return acknowledge_incident(worlds, what, by=by, reason=reason, is_dry_run=is_dry_run)
+    return sign(worlds, what, "approved", by=by, reason=reason, is_dry_run=is_dry_run)
 
 
-def sign(worlds: Sequence[World], decision_id: str, verdict: str, *, by: str, reason: str) -> str:
+def sign(
+    worlds: Sequence[World], decision_id: str, verdict: str, *, by: str, reason: str, is_dry_run: bool = False
+) -> str:
     """Sign or refuse the versions that a training proposes; returns what happens next.
 
     Raises:
@@ -112,6 +122,10 @@ def sign(worlds: Sequence[World], decision_id: str, verdict: str, *, by: str, re
     may_sign(world, by)
     effective_at = max(world.calendar.start_of(world.first_unclosed()), world.now())
     stored = proposals(world)[decision_id]
+    versions = ", ".join(f"{row['model_version']} ({row['role']})" for row in stored)
+    if is_dry_run:
+        what = f"answer from {effective_at} UTC on" if verdict == "approved" else "be refused; the champion stays"
+        return f"{versions} would {what}; nothing was written"
     event = {key: stored[0][key] for key in ("service", "epoch", "day", "decision_id")}
     signed = {**event, "verdict": verdict, "by": by, "reason": reason, "effective_at": effective_at}
     with world.ledger.transaction() as transaction:
@@ -121,7 +135,6 @@ def sign(worlds: Sequence[World], decision_id: str, verdict: str, *, by: str, re
     if verdict != "approved":
         return f"{decision_id} is refused; the champion stays; next: mlops status {world.name}"
     reconcile(world)
-    versions = ", ".join(f"{row['model_version']} ({row['role']})" for row in stored)
     return (
         f"{versions} answer from {effective_at} UTC on; back with: mlops rollback {world.name} --by {by} --reason ..."
     )

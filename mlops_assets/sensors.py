@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition as Job
 
-from mlops_assets.adapters.notifier import Channel, Message, send
+from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import MlopsError
@@ -21,11 +21,16 @@ MAX_ATTEMPTS = 5
 
 DEEDS: dict[str, tuple[tuple[Kind, ...], str]] = {
     "alert": (
-        (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT),
-        "Tells people about new incidents and those that became graver; at least once, with the decision's id.",
+        (Kind.OPEN_INCIDENT, Kind.RAISE_INCIDENT, Kind.FAILED_RUN),
+        "Tells people about new incidents, those that became graver, and failed runs; at least once, with the "
+        "decision's id.",
     ),
-    "escalation": ((Kind.ESCALATE,), "Calls the accountable person when nobody took an incident within a day, once."),
-    "digest": ((Kind.DIGEST,), "Sends the owner the week's page, also when there is nothing to do."),
+    "escalation": (
+        (Kind.ESCALATE, Kind.STALLED),
+        "Calls the accountable person, once, when nobody took an incident within a day or no day closes; by the "
+        "wall clock.",
+    ),
+    "digest": ((Kind.DIGEST,), "Sends the owner one page a week for all their services, also with nothing to do."),
     "freeze": (
         (Kind.FREEZE, Kind.HOLD_RETRAINING),
         "Finishes freezes and held trainings whose run was killed before it had recorded them.",
@@ -141,26 +146,33 @@ def _deed_sensor(world: World, name: str, kinds: Sequence[Kind], words: str) -> 
         description=words,
     )
     def deed_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from mlops_assets.closing.overdue import overdue
         from mlops_assets.closing.standing import pending_decisions
-        from mlops_assets.day_loop import act_on
 
         if writer := _writer(world):
             return dg.SkipReason(writer)
-        lines = []
-        for row in pending_decisions(world):
-            decision_id = row["decision_id"]
-            if row["kind"] not in kinds:
-                continue
-            if row["attempt"] > MAX_ATTEMPTS:
-                lines.append(f"{decision_id}: failed {MAX_ATTEMPTS} times; table `actions` of {world.name} says why")
-                continue
-            try:
-                lines.append(f"{decision_id}: {act_on(world, decision_id, by=f'{name} sensor')}")
-            except (OSError, MlopsError) as error:  # recorded as failed; the next tick tries again
-                lines.append(f"{decision_id}: {error}")
+        if Kind.STALLED in kinds:
+            overdue(world)
+        lines = [carry_out(world, row, by=f"{name} sensor") for row in pending_decisions(world) if row["kind"] in kinds]
         return dg.SkipReason("; ".join(lines) or f"nothing is pending of: {', '.join(kinds)}")
 
     return deed_sensor
+
+
+def carry_out(world: World, decision: Row, *, by: str) -> str:
+    """Carry one pending decision out and say so; a failure is recorded, and the next tick tries again, five times."""
+    from mlops_assets.closing.telling import digest_waits
+    from mlops_assets.day_loop import act_on
+
+    decision_id = decision["decision_id"]
+    if decision["attempt"] > MAX_ATTEMPTS:
+        return f"{decision_id}: failed {MAX_ATTEMPTS} times; table `actions` of {world.name} says why"
+    if decision["kind"] == Kind.DIGEST and (why := digest_waits(world, decision)):
+        return f"{decision_id}: {why}"
+    try:
+        return f"{decision_id}: {act_on(world, decision_id, by=by)}"
+    except (OSError, MlopsError) as error:
+        return f"{decision_id}: {error}"
 
 
 def _failed_run_sensor(world: World, jobs: Sequence[Job]) -> dg.SensorDefinition:
@@ -168,13 +180,16 @@ def _failed_run_sensor(world: World, jobs: Sequence[Job]) -> dg.SensorDefinition
         name=f"{world.name}_failed_run_sensor",
         monitored_jobs=list(jobs),
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells people about runs that failed, with the reason.",
+        description="Tells people about runs that failed, with the reason; the alert sensor repeats what failed.",
     )
     def failed_run_sensor(context: dg.RunFailureSensorContext) -> None:
+        from mlops_assets.closing.overdue import failed_run
+
         run = context.dagster_run
         about = run.tags.get(DAY) or run.tags.get(DECISION) or "launched by hand"
         text = f"{run.job_name} ({about}) failed: {context.failure_event.message}"
-        context.log.info(send(Message(f"run-{run.run_id}", Channel.TICKET, text, text)))
+        decision = failed_run(world, run.run_id, text)
+        context.log.info(carry_out(world, {**decision, "attempt": 1}, by="failed-run sensor"))
 
     return failed_run_sensor
 

@@ -4,10 +4,12 @@ Channel addresses hold tokens and passwords. They are read from the environment 
 no exception, log line or ledger row: ``scrubbed`` takes them out of everything that leaves this file.
 """
 
+import ipaddress
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,9 +24,13 @@ EVERYTHING = "MLOPS_ALERT_URLS"
 """Environment variable with apprise addresses, separated by spaces, for every channel without one of its own."""
 
 TITLE_LETTERS, BODY_LETTERS = 120, 20_000
+HOSTS = "MLOPS_ALERT_HOSTS"
+"""Environment variable with the hosts, separated by spaces, that webhooks may go to."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PLAIN_WEBHOOKS = {"json": "jsons", "xml": "xmls", "form": "forms"}
 """Webhooks without encryption, and what to write instead; allowed to this machine only."""
+WEBHOOKS = {*PLAIN_WEBHOOKS, *PLAIN_WEBHOOKS.values()}
 
 
 class Channel(StrEnum):
@@ -82,15 +88,39 @@ def _deliver(url: str, message: Message) -> str:
     target = apprise.Apprise.instantiate(url, asset=apprise.AppriseAsset(http_redirects=False))
     if target is None:
         return "is no address that apprise knows"
-    scheme = urlsplit(url).scheme.lower()
-    if scheme in PLAIN_WEBHOOKS and target.host not in LOOPBACK:
-        return f"is a webhook without encryption; write {PLAIN_WEBHOOKS[scheme]}://"
+    if why := refusal(urlsplit(url).scheme.lower(), str(target.host), os.environ.get(HOSTS, "").split()):
+        return why
     body = f"{message.body[:BODY_LETTERS]}\n\n{message.decision_id}"
     try:
         is_taken = target.notify(title=message.title[:TITLE_LETTERS], body=body)
     except (OSError, TypeError, ValueError) as error:  # what plugins let through
         return f"{type(error).__name__}: {error}"
     return "" if is_taken else "refused it, or cannot be reached"
+
+
+def refusal(scheme: str, host: str, allowed: Collection[str]) -> str:
+    """Why a webhook may not go to a host; empty: it may.
+
+    To this machine, or encrypted to a host that the operator has named. A name must lead to public addresses, so that
+    a message cannot be sent into the network it comes from; a private host is named by its number. Never link-local:
+    machines in a cloud tell their credentials there.
+    """
+    if scheme not in WEBHOOKS or host in LOOPBACK:
+        return ""
+    if scheme in PLAIN_WEBHOOKS:
+        return f"is a webhook without encryption; write {PLAIN_WEBHOOKS[scheme]}://"
+    if host not in allowed:
+        return f"is a webhook to a host that {HOSTS} does not name"
+    try:
+        found = {ipaddress.ip_address(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return "is a webhook to a host that cannot be found"
+    is_number = re.fullmatch(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:.]*", host) is not None
+    if any(one.is_link_local for one in found):
+        return "is a webhook to a link-local address"
+    if not is_number and not all(one.is_global for one in found):
+        return "is a webhook to a name that leads into a private network; name the host by its number"
+    return ""
 
 
 def scrubbed(text: str, urls: Sequence[str]) -> str:

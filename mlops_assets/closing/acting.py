@@ -23,7 +23,7 @@ from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.releasing import change_champion, reconcile
 from mlops_assets.closing.standing import bad_days
-from mlops_assets.closing.telling import message
+from mlops_assets.closing.telling import message, told_with
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import LedgerError, MlopsError
@@ -81,6 +81,8 @@ def _tell(world: World, decision: Row, moment: Moment) -> str:
     age = moment.now - world.calendar.end_of(decision["day"])
     if moment.by == "replay" or age > timedelta(days=LATE_ALERT_DAYS):
         return "recorded, not sent: history"
+    if decision["kind"] == Kind.DIGEST and (page := told_with(world, decision)):
+        return f"told in the owner's page of the week, {page}"
     return send(message(world, decision))
 
 
@@ -241,6 +243,8 @@ _EFFECTS: Mapping[Kind, Callable[[World, Row, Moment], str]] = {
     Kind.RAISE_INCIDENT: _tell,
     Kind.ESCALATE: _tell,
     Kind.DIGEST: _tell,
+    Kind.STALLED: _tell,
+    Kind.FAILED_RUN: _tell,
     Kind.ROLLBACK: _change_champion,
     Kind.PROMOTE: _change_champion,
 }

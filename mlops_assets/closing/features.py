@@ -33,6 +33,7 @@ from mlops_assets.closing.known import (
     source_states,
     visible,
 )
+from mlops_assets.closing.releasing import rollback_target
 from mlops_assets.closing.world import World, arrow, source_columns
 from mlops_assets.feature_loop.freshness import measure_freshness
 from mlops_assets.feature_loop.ingest import effective_rows_sql
@@ -48,19 +49,20 @@ STEP_TABLES = ("features", "freshness", "profiles")
 def needed_versions(world: World, days: Sequence[date]) -> list[str]:
     """Feature versions that a range needs: the declared one, those of every holder in it, and of rollback targets.
 
-    A rollback target is the version that held a role before a holder in the range did. A version that reads a column
-    which is gone is left out: it blocks the days on which it holds a role, and nothing is rolled back to it.
+    A rollback target is whom a champion of the range would give its place back to, as known when it took the place:
+    what is found out later may be found out within the range. A version that reads a column which is gone is left
+    out: it blocks the days on which it holds a role, and nothing is rolled back to it.
     """
     start, end = world.calendar.start_of(min(days)), world.calendar.end_of(max(days))
-    by_role: dict[str, list[Row]] = {}
-    for row in world.releases():
-        by_role.setdefault(row["role"], []).append(row)
-    needed = {
-        row["feature_version"]
-        for releases in by_role.values()
-        for row in releases[max(0, sum(r["effective_at"] <= start for r in releases) - 2) :]
-        if row["effective_at"] < end
-    }
+    released = [row for row in world.releases() if row["effective_at"] < end]
+    holding: list[Row] = []
+    for role in sorted({row["role"] for row in released}):
+        of_role = [row for row in released if row["role"] == role]
+        holding += of_role[max(0, sum(row["effective_at"] <= start for row in of_role) - 1) :]
+    version_of = {row["model_version"]: row["feature_version"] for row in released}
+    took_over = {world.calendar.day_of(row["effective_at"]) for row in holding if row["role"] == "champion"}
+    targets = [rollback_target(world, day, ()) for day in sorted(took_over)]
+    needed = {row["feature_version"] for row in holding} | {version_of[to.model_version] for to in targets if to}
     kept = {version for version in needed if not world.lost_columns(version)}
     return [world.feature_version, *sorted(kept - {world.feature_version})]
 

@@ -145,8 +145,8 @@ def _lying_fingerprints(world: World, block: Block) -> dict[tuple[str, date], st
 def _decision_divergences(
     world: World, days: list[date], decided: Mapping[str, Row], would: Mapping[str, Row]
 ) -> list[Row]:
-    by_days = {i: row for i, row in decided.items() if "by" not in row["evidence"]}  # a person's stand as they are
-    recorded_ids = {i for i, row in by_days.items() if row["day"] in set(days)}
+    others = {i for i, row in decided.items() if "by" in row["evidence"]}  # people's and the clock's stand as they are
+    recorded_ids = {i for i, row in decided.items() if row["day"] in set(days)} - others
     return [
         {
             "service": world.name, "epoch": world.ledger.epoch(world.name),
@@ -155,5 +155,5 @@ def _decision_divergences(
             "reason": f"this decision would {'not ' if i in recorded_ids else ''}be taken now",
             "recorded_at": world.clock(),
         }
-        for i in sorted(recorded_ids ^ set(would))
+        for i in sorted(recorded_ids ^ (set(would) - others))
     ]  # fmt: skip

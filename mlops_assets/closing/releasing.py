@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
+from math import ceil
 
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.standing import incident_events
@@ -10,10 +11,8 @@ from mlops_assets.decisions import Decision, Kind
 from mlops_assets.errors import LedgerError, UnknownNameError
 from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.incidents import Incident
-from mlops_assets.monitoring_loop.rollbacks import Tenure, rollback, target
-
-BREACHES = ("quality:", "objective:")
-"""Causes of incidents that say a version was not green."""
+from mlops_assets.monitoring_loop.rollbacks import Tenure, answered_on, is_breach, rollback, target
+from mlops_assets.service.feature_versions import why_not_rolled_back
 
 
 def automatic_rollback(
@@ -31,15 +30,27 @@ def automatic_rollback(
     ]
     return rollback(
         findings, world.service.rollback, day=day, champion=champion["model_version"] if champion else None,
+        since=world.calendar.day_of(champion["effective_at"]) if champion else None,
         to=rollback_target(world, day, incidents), last_rollback=max(earlier, default=None),
+        label_days=_label_days(world),
     )  # fmt: skip
 
 
+def _label_days(world: World) -> int:
+    """Days from an answer to the day on which its label is final."""
+    return ceil(world.service.label.window / timedelta(days=1))
+
+
 def rollback_target(world: World, day: date, incidents: Collection[Incident]) -> Tenure | None:
-    """Who would take the champion's place at the end of a day."""
+    """Who would take the champion's place at the end of a day; nobody whose features cannot be computed any more."""
     mature_days = world.service.label.window // timedelta(days=1) + 1
-    opened = {one.opened_on for one in incidents if one.cause.startswith(BREACHES)}
-    return target(tenures(world, day), opened | breaches(world, day), mature_days=mature_days)
+    opened = {
+        answered_on(one.cause, one.opened_on, label_days=_label_days(world))
+        for one in incidents
+        if is_breach(one.cause)
+    }
+    barred = {row["model_version"] for row in world.releases() if world.lost_columns(row["feature_version"])}
+    return target(tenures(world, day), opened | breaches(world, day), mature_days=mature_days, barred=barred)
 
 
 def tenures(world: World, day: date) -> list[Tenure]:
@@ -55,16 +66,16 @@ def tenures(world: World, day: date) -> list[Tenure]:
 
 
 def breaches(world: World, day: date) -> set[date]:
-    """Days on which an incident about quality or a promise opened, without those that were called false alarms."""
+    """Days whose answers an incident about quality or a promise is about, without those called false alarms."""
     false = {
         one.incident_id
         for one in incident_events(world)
         if one.event == "closed" and one.evidence["as"] == "false_alarm" and one.day <= day
     }
     return {
-        row["day"]
+        answered_on(row["cause"], row["day"], label_days=_label_days(world))
         for row in world.ledger.effective("incidents", world.name)
-        if row["cause"].startswith(BREACHES) and row["day"] < day and row["incident_id"] not in false
+        if is_breach(row["cause"]) and row["day"] < day and row["incident_id"] not in false
     }
 
 
@@ -73,12 +84,16 @@ def release_of(world: World, model_version: str) -> Row:
 
     Raises:
         UnknownNameError: it never was released.
+        LedgerError: a source no longer declares what its features are computed from.
     """
     known = {row["model_version"]: row for row in reversed(world.releases())}
     if model_version not in known:
         raise UnknownNameError(
             where=f"service '{world.name}'", kind="released version", name=model_version, known=known
         )
+    features = world.feature_set(known[model_version]["feature_version"])
+    if why := why_not_rolled_back(model_version, features, world.service.sources):
+        raise LedgerError(f"service '{world.name}': {why}")
     return known[model_version]
 
 

@@ -46,7 +46,7 @@ def watch(world: World, block: Block) -> dict[date, list[Finding]]:
     for level in levels:
         if level.tier != "stable":
             found[level.day].append(
-                Finding(level.tier, f"{OPERATIONS}:{level.objective}", level.reason, level.burn or 0.0)
+                Finding(level.tier, f"objective:{level.objective}", level.reason, level.burn or 0.0)
             )
     for row in synced:
         if row.tier != "stable":

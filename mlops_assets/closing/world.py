@@ -31,12 +31,13 @@ class World:
     """A declared service and the stores that hold its state; cheap to make, nothing is opened before use.
 
     ``clock`` tells the wall's time; all of the package's time comes in through this door, but for the lease's signs
-    of life, which are about processes.
+    of life, which are about processes. ``beside`` are the other services of the same deployment.
     """
 
     service: MLService
     home: Home
     clock: Callable[[], datetime] = wall_clock
+    beside: tuple[MLService, ...] = ()
 
     @property
     def name(self) -> str:

@@ -125,10 +125,10 @@ def judge_budget(objective: Objective, today: Measured, past: Sequence[Measured]
     if not today.n:
         return replace(level, reason="no events")
     if burn is not None and burn >= objective.max_burn and today.n >= objective.min_events:
-        return replace(level, tier="moderate", reason=f"{said(level)}: budget spent {burn:.0f} times too fast")
+        return replace(level, tier=objective.tier, reason=f"{said(level)}: budget spent {burn:.0f} times too fast")
     if today.bad > allowed * today.n and broken >= objective.broken_days:
         words = f"{said(level)}: promise broken on {broken} of the last {min(objective.of_days, len(eventful))} days"
-        return replace(level, tier="moderate", reason=words)
+        return replace(level, tier=objective.tier, reason=words)
     return ahead(level, crossing, warn_days)
 
 

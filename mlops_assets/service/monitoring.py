@@ -82,11 +82,14 @@ class IncidentPolicy(Policy):
     """What happens around an incident; only a named person closes one.
 
     ``playbooks`` is a folder of Markdown templates that replace the shipped ones of the same name. ``digest``
-    sends the owner a page every week, also when there is nothing to do. ``minutes_each`` is what an incident costs a
-    person, for policy backtests.
+    sends the owner a page every week about all of their services, also when there is nothing to do. ``minutes_each`` is
+    what an incident costs a person, for policy backtests.
     """
 
     quiet_days: int = Field(default=3, ge=1, description="Days without a finding until it is quiet; it stays open.")
     digest: Literal["weekly", "never"] = "weekly"
+    late_closing_hours: float = Field(
+        default=6, gt=0, description="So long after a day could have closed and has not, somebody is paged."
+    )
     playbooks: str | None = None
     minutes_each: float | None = Field(default=None, ge=0)

@@ -14,6 +14,7 @@ class _Objective(Policy):
     What is left, 1 - ``good_share``, is the error budget. A day is broken if it spends more than its own share;
     ``broken_days`` of the last ``of_days`` days with events break the promise. ``max_burn`` is how many times
     faster than allowed one day may spend, ``min_events`` how many events a day needs before that is believed.
+    ``tier`` is that of a broken promise: a severe one about latency, errors or quality rolls the champion back.
     """
 
     good_share: float = Field(gt=0, lt=1, description="0.95: for every twenty events one may be bad.")
@@ -22,6 +23,7 @@ class _Objective(Policy):
     of_days: int = Field(default=3, ge=1)
     max_burn: float = Field(default=14.0, gt=1)
     min_events: int = Field(default=20, ge=1)
+    tier: Literal["moderate", "severe"] = "moderate"
 
     @model_validator(mode="after")
     def _can_be_broken(self) -> "_Objective":

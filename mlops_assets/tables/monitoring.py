@@ -174,7 +174,7 @@ OBJECTIVES = Table(
         ("crosses_low", "DATE", "earliest such day within the 95 % bounds of the growth"),
         ("crosses_high", "DATE", "latest such day; null: perhaps never"),
         ("slice", "VARCHAR", "slice that explains most of a broken promise, if one does"),
-        ("tier", "VARCHAR", "stable or moderate"),
+        ("tier", "VARCHAR", "stable, moderate or severe, as declared"),
         ("reason", "VARCHAR", "a sentence"),
     ),
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from receivers import PostOffice, WebHook, running
 
-from mlops_assets.adapters.notifier import Channel, Message, send
+from mlops_assets.adapters.notifier import Channel, Message, refusal, send
 from mlops_assets.errors import DeliveryError
 
 ID = "shop-e1-2013-06-03-open_incident-weather"
@@ -94,6 +94,40 @@ def test_no_address_is_seen_in_errors_or_logs(
     assert "JSON POST" in seen, "apprise does log"
     for secret in ("t0p-secret", "s3cr3t-token", "hooks"):
         assert secret not in seen
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "allowed", "why"),
+    [
+        ("json", "127.0.0.1", [], ""),
+        ("slack", "T1JJ3T3L2", [], ""),
+        ("jsons", "8.8.8.8", [], "is a webhook to a host that MLOPS_ALERT_HOSTS does not name"),
+        ("jsons", "8.8.8.8", ["8.8.8.8"], ""),
+        ("json", "8.8.8.8", ["8.8.8.8"], "is a webhook without encryption; write jsons://"),
+        ("forms", "10.0.0.7", ["10.0.0.7"], ""),
+        ("xmls", "169.254.169.254", ["169.254.169.254"], "is a webhook to a link-local address"),
+        ("jsons", "nowhere.invalid", ["nowhere.invalid"], "is a webhook to a host that cannot be found"),
+    ],
+)
+def test_a_webhook_goes_to_this_machine_or_encrypted_to_a_named_host(
+    scheme: str, host: str, allowed: list[str], why: str
+) -> None:
+    assert refusal(scheme, host, allowed) == why
+
+
+def test_a_name_that_leads_into_a_private_network_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers for the name may change its address after the operator allowed it."""
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, port: [(0, 0, 0, "", ("10.0.0.7", 0))])
+    assert refusal("jsons", "hooks.example.com", ["hooks.example.com"]) == (
+        "is a webhook to a name that leads into a private network; name the host by its number"
+    )
+
+
+def test_a_host_that_is_not_named_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLOPS_ALERT_URLS", "jsons://user:t0p-secret@hooks.example.com/x")
+    with pytest.raises(DeliveryError) as failed:
+        send(TICKET)
+    assert "MLOPS_ALERT_HOSTS does not name" in str(failed.value) and "t0p-secret" not in str(failed.value)
 
 
 @pytest.mark.parametrize(

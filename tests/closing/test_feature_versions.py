@@ -14,6 +14,7 @@ from mlops_assets import MLService, Request
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.closing.features import needed_versions
 from mlops_assets.closing.world import World
+from mlops_assets.day_loop import declare
 from mlops_assets.feature_loop.point_in_time import view_sql
 from mlops_assets.service.feature_versions import columns_read, lost_columns, why_not_rolled_back
 
@@ -111,6 +112,32 @@ def test_a_range_needs_every_holder_in_it_and_the_one_before_but_none_whose_colu
     assert weighing.feature_version == old
     assert needed_versions(weighing, span(9, 9)) == [old]
     assert needed_versions(weighing, span(9, 17)) == needed_versions(weighing, span(17, 18)) == [old, new]
+
+
+def test_the_version_that_a_rollback_would_bring_back_is_computed_not_just_the_one_before(tmp_path: Path) -> None:
+    """The second champion broke a rule in its time: the third one would give its place back to the first."""
+    windows = [(24,), (48,), (72,)]
+    services = [a_service(views=(a_service().views[1].model_copy(update={"windows_hours": one}),)) for one in windows]
+    versions = [service.feature_set.version for service in services]
+    world = a_world(tmp_path, services[2])
+    for service in services:
+        declare(a_world(tmp_path, service))
+    event = {"service": "parcels", "epoch": 1, "mlflow_version": "1", "fingerprint": "f", "model_sha256": "s"}
+    releases = [
+        {**event, "day": day(n * 10), "decision_id": f"d{n}", "role": "champion", "model_version": f"v{n}",
+         "effective_at": world.calendar.end_of(day(n * 10)), "feature_version": versions[n], "train_key": "k"}
+        for n in range(3)
+    ]  # fmt: skip
+    breach = {
+        "service": "parcels", "epoch": 1, "day": day(15), "incident_id": "i", "event": "opened",
+        "cause": "quality:brier", "tier": "severe", "text": "up",
+    }  # fmt: skip
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "releases", releases)
+    assert needed_versions(world, span(25, 26)) == [versions[2], versions[1]], "the second one was green"
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "incidents", [breach])
+    assert needed_versions(world, span(25, 26)) == [versions[2], versions[0]]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def test_a_broken_promise_opens_one_incident_and_reads_the_same_when_computed_ag
     days = span(0, 4)
     deliver_all(world.home.landing, days)
     close(world, days)
-    assert causes(world) == [(days[1], "operations:latency")], "the first day has no requests"
+    assert causes(world) == [(days[1], "objective:latency")], "the first day has no requests"
     levels = stored(world, "objectives").sort_values("day")
     assert levels["tier"].tolist() == ["stable", *["moderate"] * 4]
     assert levels["burn"].dropna().tolist() == [20.0] * 4

@@ -24,6 +24,13 @@ def judged(policy: OperationsPolicy, name: str, days: Sequence[tuple[int, int, f
     return judge_objectives(policy, found, [])
 
 
+def test_a_promise_that_was_declared_severe_is_missed_severely():
+    grave = OperationsPolicy(objectives=(LatencyObjective(limit_ms=50, tier="severe"),))
+    calm, slow = (1000, 20, 30.0), (1000, 80, 61.0)
+    levels = judged(grave, "latency", [calm, slow, slow])
+    assert [level.tier for level in levels] == ["stable", "stable", "severe"]
+
+
 def test_one_bad_day_is_forgiven_and_the_second_within_three_is_not():
     calm, slow = (1000, 20, 30.0), (1000, 80, 61.0)
     tiers = [level.tier for level in judged(LATENCY, "latency", [calm, slow, calm, slow, calm, calm, slow])]

@@ -47,10 +47,19 @@ def test_without_a_green_one_the_fallback_takes_over() -> None:
     assert target([], [], mature_days=3) is None
 
 
-def asked(finding: Finding, *, last: date | None = None, on: tuple[str, ...] = ("quality", "objective")) -> str | None:
+def test_a_version_that_cannot_answer_any_more_is_nobody_to_go_back_to() -> None:
+    assert name_of(target(champions(0, 30, 60), [], mature_days=3, barred=["v1"])) == "v0"
+    assert target(champions(0), [], mature_days=3, barred=["cheap"]) is None
+
+
+def asked(
+    finding: Finding, *, on_day: int = 60, last: date | None = None, on: tuple[str, ...] = ("quality", "objective")
+) -> str | None:
     policy = RollbackPolicy.model_validate({"on": on})
     to = target(champions(0, 30), [], mature_days=3)
-    found = rollback([finding], policy, day=day(60), champion="v1", to=to, last_rollback=last)
+    found = rollback(
+        [finding], policy, day=day(on_day), champion="v1", since=day(30), to=to, last_rollback=last, label_days=2
+    )
     assert found is None or found.kind is Kind.ROLLBACK
     return found.because if found else None
 
@@ -64,6 +73,19 @@ def test_a_shift_alone_never_rolls_back_nor_does_a_moderate_breach() -> None:
     assert asked(Finding("severe", "weather", "wind: a storm")) is None
     assert asked(Finding("severe", "drift:score", "score: high")) is None
     assert asked(Finding("moderate", "quality:brier", "brier up 6 %")) is None
+
+
+def test_a_champion_is_not_blamed_for_answers_of_the_one_before() -> None:
+    """Labels of day 31 speak of day 29; a latency of day 30 is the new version's own."""
+    assert asked(BREACH, on_day=31) is None
+    assert asked(BREACH, on_day=32) is not None
+    assert asked(Finding("severe", "objective:latency", "latency 900, limit 50"), on_day=30) is not None
+
+
+def test_old_features_and_late_labels_are_no_version_s_fault() -> None:
+    for promise in ("freshness", "label_delay", "cost_per_1000"):
+        assert asked(Finding("severe", f"objective:{promise}", "missed")) is None
+    assert asked(Finding("severe", "objective:errors", "errors (12 % of 900 bad)")) is not None
 
 
 def test_the_second_breach_within_the_window_is_left_to_people() -> None:
