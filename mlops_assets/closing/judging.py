@@ -17,6 +17,7 @@ from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
 from mlops_assets.closing.releasing import automatic_rollback
 from mlops_assets.closing.roles import open_roles
+from mlops_assets.closing.slicing import parted_rows, with_slices_named
 from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
 from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
@@ -92,8 +93,8 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     Leaves temp tables ``drift``, ``rules`` and ``verdicts`` in the engine.
     """
     profiled = series(world, block)
-    drift = drift_of(world, block, profiled)
-    strange = unusual_rows(block)
+    drift = with_slices_named(world, block, drift_of(world, block, profiled))
+    strange = [*unusual_rows(block), *parted_rows(world, block)]
     if strange:
         found = pd.DataFrame(strange, columns=drift.columns).astype(drift.dtypes.to_dict())
         drift = pd.concat([drift, found], ignore_index=True)
