@@ -21,7 +21,9 @@ from dagster import DagsterExecutionInterruptedError
 
 from mlops_assets.adapters.asset_specs import daily, key_of, source_key
 from mlops_assets.adapters.dagster_events import (
+    BUDGET,
     Log,
+    budget_metadata,
     closed_before,
     features_done,
     loop_done,
@@ -36,7 +38,7 @@ from mlops_assets.errors import LeaseHeldError
 from mlops_assets.feature_loop.assets import feature_assets, source_asset
 from mlops_assets.feedback_loop.assets import feedback_assets
 from mlops_assets.model_loop.assets import model_assets
-from mlops_assets.monitoring_loop.assets import monitoring_assets
+from mlops_assets.monitoring_loop.assets import budget_asset, monitoring_assets
 from mlops_assets.sensors import ACTS, DECISION, KIND, service_sensors
 from mlops_assets.service.service import MLService
 
@@ -112,7 +114,10 @@ def _service_definitions(world: World, owned: Sequence[str]) -> dg.Definitions:
     ]
     schedule, sensors = service_sensors(world, daily_job, retrain_jobs[0] if retrain_jobs else None)
     return dg.Definitions(
-        assets=[day_loop, *model_loop], jobs=[daily_job, *retrain_jobs], schedules=[schedule], sensors=sensors
+        assets=[day_loop, _budget_asset(world), *model_loop],
+        jobs=[daily_job, *retrain_jobs],
+        schedules=[schedule],
+        sensors=sensors,
     )
 
 
@@ -239,6 +244,22 @@ def when_free(world: World, say: Callable[[str], None], work: Callable[[], T]) -
             return work()
         except LeaseHeldError as error:  # taken between our look and our grasp
             say(str(error))
+
+
+def _budget_asset(world: World) -> dg.AssetsDefinition:
+    @dg.multi_asset(name=f"{world.name}_budget", specs=[budget_asset(world.service)])
+    def report_budget(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        """The report as of the last closed day, started by hand; the one of a week comes with its Sunday."""
+        from mlops_assets.closing.budgeting import budget_of, ledger_rows
+
+        last = world.closed_through()
+        if last is None:
+            context.log.info(f"no day of {world.name} is closed yet")
+            return
+        rows = ledger_rows(world, world.ledger.epoch(world.name), budget_of(world, last))
+        yield dg.MaterializeResult(key_of(world.service, BUDGET), metadata=budget_metadata(rows))
+
+    return report_budget
 
 
 def _model_assets(world: World) -> dg.AssetsDefinition:

@@ -51,6 +51,7 @@ class DayReport:
     decisions: tuple[str, ...]
     changes: Sequence[Row] = ()
     open_incidents: Sequence[Incident] = ()
+    alarm_budget: Sequence[Row] = ()
 
 
 def run_days(
@@ -169,7 +170,7 @@ def _close_block(world: World, lease: Lease, days: list[date], *, acts: bool, by
     return [
         DayReport(
             j.day, j.verdict["state"], True, j.verdict["verdict"], j.verdict["reason"], counts[j.day],
-            tuple(row["decision_id"] for row in j.decisions), j.changes, j.open_incidents,
+            tuple(row["decision_id"] for row in j.decisions), j.changes, j.open_incidents, j.alarm_budget,
         )
         for j in judged
     ]  # fmt: skip

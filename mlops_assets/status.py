@@ -8,6 +8,7 @@ from mlops_assets.adapters.engine import literal, quote
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
+from mlops_assets.closing.budgeting import budget_lines, newest_report
 from mlops_assets.closing.standing import (
     first_closable,
     incident_events,
@@ -47,6 +48,7 @@ def status_of(world: World, as_of: date | None = None) -> Status:
             for incident in sorted(standing.incidents.values() if standing else [], key=lambda one: one.opened_on)
         ],
         "precision": precision_of(world, last),
+        "alarm_budget": budget_lines(newest_report(world, last)) if last else [],
         "pending_actions": [
             {"decision_id": row["decision_id"], "kind": row["kind"]} for row in pending_decisions(world)
         ],
@@ -192,6 +194,8 @@ def status_lines(status: Status) -> Iterator[str]:
     judged = status["precision"]
     if judged["closed"]:
         yield f"  precision       {judged['real']} of {judged['closed']} closed incidents were real: {judged['query']}"
+    for number, line in enumerate(status["alarm_budget"]):
+        yield f"  {'alarm budget' if number == 0 else '':<14}  {line}"
     yield f"  actions         {len(status['pending_actions'])} pending"
     for row in status["pending_actions"]:
         yield f"    {row['decision_id']}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlops_assets.day_loop import DayReport
 
 Log = Callable[[dg.AssetMaterialization], None]
+BUDGET = "alarm_budget"
 TABLE_OF = {"verdict": "verdicts"}
 """Assets whose table has another name."""
 NEEDS_REQUESTS = frozenset({"features", "profiles", "predictions"})
@@ -103,6 +104,21 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
             if report.changes:
                 more["changes"] = changes_table(report.changes)
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
+    if report.alarm_budget:
+        log(dg.AssetMaterialization(key_of(world.service, BUDGET), metadata=budget_metadata(report.alarm_budget)))
+
+
+def budget_metadata(rows: "Sequence[Row]") -> dict[str, Any]:
+    """The week's report: everything first, then the causes, and what might be changed."""
+    from mlops_assets.monitoring_loop.alarm_budget import BudgetRow, in_words
+
+    told = [BudgetRow(**{name: row[name] for name in BudgetRow.__dataclass_fields__}) for row in rows]
+    listed = [dg.TableRecord({"scope": row.scope, "report": in_words(row)}) for row in told]
+    return {
+        "week to": str(told[0].day), "state": told[0].state, "incidents": told[0].incidents,
+        "report": dg.MetadataValue.md("\n".join(f"- {in_words(row)}" for row in told)),
+        "scopes": dg.MetadataValue.table(listed),
+    }  # fmt: skip
 
 
 def incidents_page(world: "World", report: "DayReport") -> dg.MarkdownMetadataValue:

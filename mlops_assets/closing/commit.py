@@ -34,6 +34,7 @@ class DayJudgement:
     incident_events: Sequence[Row] = ()
     open_incidents: Sequence[Incident] = ()
     changes: Sequence[Row] = ()
+    alarm_budget: Sequence[Row] = ()
 
 
 def commit_block(
@@ -64,6 +65,7 @@ def commit_block(
             world.ledger.append(transaction, "decisions", judgement.decisions)
             world.ledger.append(transaction, "incidents", judgement.incidents)
             world.ledger.append(transaction, "changes", judgement.changes)
+            world.ledger.append(transaction, "alarm_budget", judgement.alarm_budget)
             world.ledger.append(transaction, "incident_events", judgement.incident_events)
         world.ledger.append(transaction, "known_generations", _listed(world, block, kept, epoch))
         world.ledger.append(transaction, "closings", _closings(world, block, kept, epoch, versions))

@@ -10,6 +10,7 @@ import pandas as pd
 from mlops_assets.adapters.engine import frame, literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, blocked_by_then
+from mlops_assets.closing.budgeting import budget_of, is_report_day, ledger_rows
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.drifting import drift_of, source_of
@@ -115,6 +116,9 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
         findings = by_day.get(day, drift.iloc[:0])
         about = _Day(day, findings, of_day[day], others.get(day, []), profiled, epochs.get(day, current))
         judged.append(replace(_judge(world, block, about, standing, events), changes=changes[day]))
+        if is_report_day(day):
+            report = ledger_rows(world, about.epoch, budget_of(world, day, judged))
+            judged[-1] = replace(judged[-1], alarm_budget=report)
         if stops and any(row["kind"] in CHANGING for row in judged[-1].decisions):
             break
     _fill(block.con, "verdicts", pd.DataFrame([judgement.verdict for judgement in judged]))

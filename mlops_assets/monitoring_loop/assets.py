@@ -9,6 +9,20 @@ from mlops_assets.tables import BY_NAME
 LOOP = "monitoring"
 
 
+def budget_asset(service: MLService) -> dg.AssetSpec:
+    """The week's report beside the declared alarm budget: unpartitioned, reported with each Sunday that closes."""
+    return service_asset(
+        service,
+        "alarm_budget",
+        loop=LOOP,
+        deps=[key_of(service, "verdict")],
+        kinds={"sqlite"},
+        is_daily=False,
+        description="One row is one cause over 91 days: incidents, answers, and how many were real, beside the "
+        "declared budget. It suggests and never changes anything. Rows of the ledger, written on Sundays.",
+    )
+
+
 def monitoring_assets(service: MLService) -> list[dg.AssetSpec]:
     """Measured (profiles, quality, operations), judged (drift, loop_sync), and summed up (verdict)."""
 

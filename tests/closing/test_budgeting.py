@@ -1,0 +1,41 @@
+"""The alarm budget's report is written with each Sunday, from what was asked and answered by then."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from toy_stories import untrained
+from toy_world import a_world, close, deliver_all, span
+
+from mlops_assets.closing.budgeting import newest_report
+from mlops_assets.people import Closing, close_incident
+from mlops_assets.status import status_lines, status_of
+
+SUNDAYS = [day for day in span(0, 17) if day.isoweekday() == 7]
+
+
+@pytest.mark.slow
+def test_sundays_report_what_was_asked_and_answered_by_then(tmp_path: Path):
+    """A file is missing on 4 March; a week later somebody says that it was a false alarm."""
+    world = a_world(tmp_path / "home", untrained())
+    deliver_all(world.home.landing, span(0, 17), without=[("orders", span(3, 3)[0])])
+    close(world, span(0, 9))
+    [incident] = world.ledger.effective("incidents", world.name)
+    close_incident([world], incident["incident_id"], Closing("false_alarm", None, None), by="Mia", reason="a holiday")
+    close(world, span(10, 17))
+
+    rows = world.ledger.effective("alarm_budget", world.name)
+
+    assert {row["day"] for row in rows} == set(SUNDAYS)
+    of_all = [row for row in rows if row["scope"] == "all"]
+    assert [(row["days"], row["incidents"], row["answered"], row["false_alarms"]) for row in of_all] == [
+        (3, 0, 0, 0), (10, 1, 0, 0), (17, 1, 1, 1),
+    ]  # fmt: skip
+    assert [row["scope"] for row in newest_report(world, SUNDAYS[-1])] == ["all", "orders"]
+    assert newest_report(world, SUNDAYS[0] - timedelta(days=1)) == []
+    [line] = [line for line in status_lines(status_of(world)) if "alarm budget" in line]
+    assert "1 incidents" in line
+    assert "0% of 1 answered were real" in line
+    assert "budget 7 false alarms a quarter: within" in line
