@@ -42,7 +42,7 @@ from mlops_assets.service.rollback import RollbackPolicy
 from mlops_assets.service.rollout import RolloutPolicy
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source, SqlTable
-from mlops_assets.service.tasks import RankingPolicy
+from mlops_assets.service.tasks import OwnMetric, RankingPolicy
 from mlops_assets.service.training import GatePolicy, ModelPolicy, ModelTier
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ __all__ = [
     "ModelPolicy",
     "ModelTier",
     "OperationsPolicy",
+    "OwnMetric",
     "Owner",
     "PredictionLog",
     "QualityObjective",

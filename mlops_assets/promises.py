@@ -10,6 +10,7 @@ from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps
 from mlops_assets.monitoring_loop.events import known_events
+from mlops_assets.monitoring_loop.own_metrics import load_metric
 from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.service import MLService
@@ -53,6 +54,10 @@ def promises(world: World) -> Iterator[Line]:
     quality, drift = service.quality, service.drift
     slices = ", ".join(quality.slices) or "none"
     yield "quality", f"{', '.join(quality.core_metrics)} over {quality.windows_days} days; slices: {slices}"
+    for metric in quality.own_metrics:
+        load_metric(metric, where=f"service '{service.name}' > quality > own_metrics > {metric.name}")
+        better = "less" if metric.lower_is_better else "more"
+        yield f"metric {metric.name}", f"{metric.function}, {metric.unit}, {better} is better"
     if quality.kpi:
         yield "kpi", f"{quality.kpi.name}, {quality.kpi.unit}: {quality.kpi.value}"
     if quality.calibration:
@@ -239,7 +244,7 @@ def warnings(world: World) -> Iterator[str]:
 
 def _unmeasured_rules(service: MLService) -> Iterator[str]:
     """Rules about a metric that nobody measures: they would be learning for ever."""
-    measured = {*service.quality.metrics, *([service.quality.kpi.name] if service.quality.kpi else [])}
+    measured = {*service.quality.measured, *([service.quality.kpi.name] if service.quality.kpi else [])}
     for rule in (*service.quality.degradation, *service.retrain_when):
         if rule.metric not in measured:
             yield f"rule '{rule.sentence}': '{rule.metric}' is not measured; measured: {', '.join(sorted(measured))}"

@@ -32,6 +32,7 @@ from mlops_assets.monitoring_loop.objectives import (
     read_events,
 )
 from mlops_assets.monitoring_loop.operations import OPERATIONS, slice_counts_sql
+from mlops_assets.monitoring_loop.own_metrics import FAILED
 from mlops_assets.tables import BY_NAME
 
 PROFILED_DAYS = 14
@@ -40,7 +41,7 @@ ONE_DAY = timedelta(days=1)
 
 
 def watch(world: World, block: Block) -> dict[date, list[Finding]]:
-    """Findings of the block's days about objectives and loop sync."""
+    """Findings of the block's days about objectives, loop sync, and metrics of one's own that failed."""
     levels, synced = judged_levels(world, block), judged_sync(world, block)
     found: dict[date, list[Finding]] = defaultdict(list)
     for level in levels:
@@ -51,7 +52,28 @@ def watch(world: World, block: Block) -> dict[date, list[Finding]]:
     for row in synced:
         if row.tier != "stable":
             found[row.day].append(Finding(row.tier, f"loop_sync:{row.check}", row.reason))
+    for day, finding in failed_metrics(world, block):
+        found[day].append(finding)
     return found
+
+
+def failed_metrics_sql() -> str:
+    """SQL of ``(day, metric, rows, reason)`` of the service's own metrics that raised an error."""
+    return f"""
+        select day, metric, count(*), min(reason) from quality
+        where state = 'not_measured' and starts_with(reason, {literal(FAILED)})
+        group by day, metric order by day, metric
+    """
+
+
+def failed_metrics(world: World, block: Block) -> list[tuple[date, Finding]]:
+    """Metrics of the service's own that gave no number but an error: a person has to look at the function."""
+    if not world.service.quality.own_metrics:
+        return []
+    return [
+        (day, Finding("moderate", f"quality:{metric}", f"{reason}; {n} row(s) of quality have no value", float(n)))
+        for day, metric, n, reason in rows(block.con, failed_metrics_sql())
+    ]
 
 
 def unusual_rows(block: Block) -> list[dict[str, Any]]:
@@ -96,8 +118,9 @@ def judged_levels(world: World, block: Block) -> list[Level]:
         world.lake.view(con, "objectives", columns, name="closed_objectives", first=first, last=before - ONE_DAY)
         world.lake.view(con, "freshness", BY_NAME["freshness"].columns, first=before, last=max(block.days))
         today = read_events(
-            con, policy, operations="operations", freshness="freshness", quality="quality", days=block.days
-        )
+            con, policy, operations="operations", freshness="freshness", quality="quality", days=block.days,
+            higher_is_better=world.service.quality.higher_is_better,
+        )  # fmt: skip
         levels = judge_objectives(policy, today, [Measured(*row) for row in rows(con, measured_sql())])
         levels = [explained(world, block, level) for level in levels]
     _store(block, "objectives", [asdict(level) for level in levels])

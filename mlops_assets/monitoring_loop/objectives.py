@@ -7,7 +7,7 @@ many times too fast the budget of four weeks is gone in two days (B. Beyer et al
 2018, ch. 5). Cost has a limit and no budget: its event is the day.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from math import fsum, log, sqrt
@@ -20,7 +20,6 @@ from mlops_assets.monitoring_loop.operations import bin_of
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.service.operations import LatencyObjective, Objective, OperationsPolicy, QualityObjective
-from mlops_assets.service.tasks import HIGHER_IS_BETTER
 
 COST = "cost_per_1000"
 PRICE = "coalesce(billed_per_1000, cost_per_1000)"
@@ -265,19 +264,28 @@ def read_events(
     freshness: str,
     quality: str,
     days: Sequence[date],
+    higher_is_better: Collection[str],
 ) -> list[Measured]:
     """What each declared objective counts on each day; a day without events has none, and a row that says so.
 
     Args:
         operations, freshness, quality: relations of these tables' shapes that hold the days.
+        higher_is_better: metrics of quality of which more is better.
     """
     found = {(day, name): (n, bad, value) for day, name, n, bad, value in rows(con, events_sql(
-        operations, freshness, quality, policy, days))}  # fmt: skip
+        operations, freshness, quality, policy, days, higher_is_better))}  # fmt: skip
     names = [objective.of for objective in policy.objectives] + [COST] * (policy.max_cost_per_1000 is not None)
     return [Measured(day, name, *found.get((day, name), (0, 0, None))) for day in days for name in sorted(names)]
 
 
-def events_sql(operations: str, freshness: str, quality: str, policy: OperationsPolicy, days: Sequence[date]) -> str:
+def events_sql(
+    operations: str,
+    freshness: str,
+    quality: str,
+    policy: OperationsPolicy,
+    days: Sequence[date],
+    higher_is_better: Collection[str],
+) -> str:
     """SQL of ``(day, objective, events, bad ones, level)``: whatever answered, on slice *all*."""
     of_days = f"day in ({', '.join(map(literal, days))})"
     served = f"from {quote(operations)} where version = {literal(SERVED)} and slice = {literal(ALL)} and {of_days}"
@@ -286,7 +294,7 @@ def events_sql(operations: str, freshness: str, quality: str, policy: Operations
     is_bad, metric = "false", "brier"
     if isinstance(measured, QualityObjective):
         metric = measured.metric
-        is_bad = f"value {'<' if metric in HIGHER_IS_BETTER else '>'} {measured.limit!r}"
+        is_bad = f"value {'<' if metric in higher_is_better else '>'} {measured.limit!r}"
     return f"""
         select day, 'errors', n, errors + timeouts, error_share {served}
         union all

@@ -67,8 +67,8 @@ def measure_quality(
     windows = count(con, service, predictions, labels, sorted(days))
     questions = Questions.read(con, windows)
     known = Known.read(con, service, questions, windows, completeness)
-    answers_of = answers if service.task == "binary" else row_answers
-    answered = {answer.metric: answer for answer in answers_of(con, service, questions, known)}
+    counted = answers(con, service, questions, known) if service.task == "binary" else ()
+    answered = {answer.metric: answer for answer in (*counted, *row_answers(con, service, questions, known))}
     found = [measured(service, questions, known, answer) for answer in answered.values()]
     found += expected_rows(con, service, questions, known, answered)
     found.append(blocked_rows(service, questions, windows, blocked))
@@ -96,7 +96,7 @@ def count(
     run(con, quality_counts.asked_sql("given_questions"))
     con.unregister("given_questions")
     run(con, quality_counts.cells_sql())
-    named = [*(("request_id",) if kept else ()), *kept, *(("kpi",) if has_worth(service) else ())]
+    named = [*kept, *(("kpi",) if has_worth(service) else ())]
     run(con, quality_counts.rows_sql(service.quality.slices, service.label, kept=named))
     if is_binary:
         run(con, quality_counts.sums_sql(is_crossed=service.label.is_one_sided or service.label.noise is not None))
@@ -220,7 +220,7 @@ def blocked_rows(
                 "n_labelled": 0.0, "state": "not_measured", "reason": "blocked",
             }
             for w in missing
-            for metric in service.quality.metrics
+            for metric in service.quality.measured
         ]
     )  # fmt: skip
 

@@ -29,7 +29,7 @@ def scored_sql(predictions: str, first: date, last: date, *, is_chance: bool, ke
     return f"""
         create or replace temp table quality_scored as
         select prediction_day, day as logged_on, request_id, predicted_at, model_version as version, role,
-               served, context, {score} as score{named_sql(kept)}
+               served, context, {score} as score{named_sql({n: e for n, e in kept.items() if n != "request_id"})}
         from {predictions}
         where prediction_day between {literal(first)} and {literal(last)} and day <= {literal(last)}
     """

@@ -1,4 +1,4 @@
-"""Measure: the answers of ``quality`` that need the rows themselves: metrics of numbers, classes and ranked lists.
+"""Measure: the answers of ``quality`` that need the rows themselves: of numbers, classes and lists, and one's own.
 
 The rows are read once per block, in the order of state, group and request, so that every sum runs in one order
 whatever else is in the block.
@@ -14,19 +14,25 @@ from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import frame, literal, quote
 from mlops_assets.monitoring_loop.metrics import Array, Completeness, Estimate
+from mlops_assets.monitoring_loop.own_metrics import GROUPS, own_rows, own_value
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known
 from mlops_assets.monitoring_loop.questions import Questions, places_of
 from mlops_assets.monitoring_loop.row_metrics import Measure, Part, Shares, measured, measures_of
 from mlops_assets.service.service import MLService
+from mlops_assets.service.tasks import OwnMetric
 
 WAITS = "a ranked list is measured when all of its labels are there"
 
 
 def kept_columns(service: MLService) -> dict[str, str]:
-    """What of a prediction its rows keep, by expressions over it; nothing for yes or no, which is counted."""
-    if service.task == "binary":
+    """What of a prediction its rows keep, by expressions over it; nothing where all that is asked is counted."""
+    own = bool(service.quality.own_metrics)
+    if service.task == "binary" and not own:
         return {}
-    kept = {"given": "score"}
+    kept = {"request_id": "request_id", "given": "score"}
+    if own:
+        kept |= {"decision": "decision", "bucket": "bucket"}
+        kept |= {f"context_{name}": f"json_extract_string(context, {literal('$.' + name)})" for name in service.context}
     if service.ranking is not None:
         kept["unit"] = f"hash(json_extract_string(context, {literal('$.' + service.ranking.query)}))"
     return kept | {f"class_{n}": f"class_scores[{n + 1}]" for n in range(len(service.label.classes))}
@@ -41,6 +47,7 @@ def has_worth(service: MLService) -> bool:
 class Rows:
     """All rows that answers are read from, sorted; ``places`` says where each state and group stands."""
 
+    cells: pd.DataFrame
     part: Part
     places: Mapping[tuple[int, int], slice]
 
@@ -49,9 +56,9 @@ class Rows:
         """Read them from the engine."""
         kept = [*kept_columns(service), *(["kpi"] if has_worth(service) else [])]
         cells = frame(con, rows_sql(kept))
-        return cls(part_of(cells, service), places_of(cells))
+        return cls(cells, part_of(cells, service), places_of(cells))
 
-    def of(self, questions: Questions, place: int) -> Part | None:
+    def of(self, questions: Questions, place: int) -> "Chosen | None":
         """The rows of one question, day after day; None if there are none."""
         start, end = questions.starts[place], np.append(questions.starts, len(questions.states))[place + 1]
         group = int(questions.table["group_id"].to_numpy(np.uint64)[place])
@@ -62,10 +69,24 @@ class Rows:
         at = np.concatenate([np.arange(part.start, part.stop) for part in days])
         day = np.repeat(np.arange(len(days)), [part.stop - part.start for part in days])
         every = self.part
-        return Part(
+        part = Part(
             every.score[at], every.value[at], day, every.is_large[at], every.unit[at], every.classes[at],
             every.worth[at], every.weight[at],
         )  # fmt: skip
+        return Chosen(at, part)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows of one question: where they stand among all, and themselves."""
+
+    at: NDArray[np.int64]
+    part: Part
+
+    @property
+    def is_one_day(self) -> bool:
+        """Whether all of them are of one day."""
+        return bool(self.part.day[-1] == 0)
 
 
 def part_of(cells: pd.DataFrame, service: MLService) -> Part:
@@ -91,9 +112,9 @@ def part_of(cells: pd.DataFrame, service: MLService) -> Part:
 def row_answers(
     con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, known: Known
 ) -> Iterator[Answer]:
-    """Every declared metric of a task that is not yes or no."""
-    measures = measures_of(service)
-    if not measures:
+    """Every declared metric of a task that is not yes or no, and of the service's own."""
+    measures, own = measures_of(service), service.quality.own_metrics
+    if not measures and not own:
         return
     rows = Rows.read(con, service)
     parts = [rows.of(questions, place) for place in range(len(questions.table))]
@@ -102,12 +123,16 @@ def row_answers(
     is_asked = np.asarray((labelled >= max(service.quality.min_labels, 1)) & is_known, dtype=bool)
     for metric, measure in measures.items():
         yield answer_of(metric, measure, parts, is_asked, questions.is_single, known.completeness)
+    if own:
+        given, bucket = own_rows(rows.cells, service.context), groups_of(rows, service)
+        for declared in own:
+            yield own_answer(declared, given, bucket, parts, is_asked, questions.is_single, known.completeness)
 
 
 def answer_of(
     metric: str,
     measure: Measure,
-    parts: Sequence[Part | None],
+    parts: Sequence[Chosen | None],
     is_asked: NDArray[np.bool_],
     is_single: NDArray[np.bool_],
     known: Completeness,
@@ -115,10 +140,11 @@ def answer_of(
     """One metric of every question, with the reason where it is not defined."""
     found, raw = np.full((3, len(parts)), np.nan), np.full(len(parts), np.nan)
     reasons = np.full(len(parts), None, dtype=object)
-    for place, part in enumerate(parts):
+    for place, chosen in enumerate(parts):
         shares = shares_of(known, place)
-        if part is None or not is_asked[place]:
+        if chosen is None or not is_asked[place]:
             continue
+        part = chosen.part
         try:
             raw[place] = measure(part).value
             if metric == "ndcg" and not shares.is_whole:
@@ -128,9 +154,44 @@ def answer_of(
         except ValueError as error:
             reasons[place] = str(error).removeprefix(f"{metric}: ")
             continue
-        has_bounds = is_single[place] or part.day[-1] > 0  # a long window rests on one day alone: no bounds
+        has_bounds = is_single[place] or not chosen.is_one_day  # a long window rests on one day alone: no bounds
         found[:, place] = (value.value, value.low, value.high) if has_bounds else (value.value, np.nan, np.nan)
     return Answer(metric, Estimate(*found), Estimate(raw, raw, raw), reasons)
+
+
+def groups_of(rows: Rows, service: MLService) -> NDArray[np.int64]:
+    """Which twentieth of a day each row is in: those of one list are together."""
+    if service.ranking is not None:
+        return np.asarray(rows.part.unit % np.uint64(GROUPS), dtype=np.int64)
+    return rows.cells["bucket"].to_numpy(np.int64) % GROUPS
+
+
+def own_answer(
+    metric: OwnMetric,
+    given: pd.DataFrame,
+    bucket: NDArray[np.int64],
+    parts: Sequence[Chosen | None],
+    is_asked: NDArray[np.bool_],
+    is_single: NDArray[np.bool_],
+    known: Completeness,
+) -> Answer:
+    """One metric of the service's own, of every question, with the reason where there is no value."""
+    found, reasons = np.full((3, len(parts)), np.nan), np.full(len(parts), None, dtype=object)
+    for place, chosen in enumerate(parts):
+        shares = shares_of(known, place)
+        if chosen is None or not is_asked[place]:
+            continue
+        if not shares.is_whole and (known.is_one_sided or not metric.is_weighted):
+            reasons[place] = f"'{metric.name}' is measured when all labels are there"
+            continue
+        weight = chosen.part.known_by(shares, is_one_sided=known.is_one_sided).weight
+        rows = given.iloc[chosen.at].assign(weight=weight).reset_index(drop=True)
+        has_days = not is_single[place]
+        outcome = own_value(metric, rows, chosen.part.day if has_days else bucket[chosen.at])
+        reasons[place] = outcome.reason
+        if outcome.value is not None:
+            found[:, place] = outcome.value.value, outcome.value.low, outcome.value.high
+    return Answer(metric.name, Estimate(*found), Estimate(found[0], found[0], found[0]), reasons)
 
 
 def shares_of(known: Completeness, place: int) -> Shares:

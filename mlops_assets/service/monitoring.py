@@ -8,7 +8,7 @@ from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
 from mlops_assets.service.drifting import AlarmBudget, DriftRule
 from mlops_assets.service.kpi import KpiPolicy
 from mlops_assets.service.policy import Identifier, Policy, Share
-from mlops_assets.service.tasks import CORE_METRICS, DEFAULT_METRICS
+from mlops_assets.service.tasks import CORE_METRICS, DEFAULT_METRICS, HIGHER_IS_BETTER, OwnMetric
 
 
 class DriftPolicy(Policy):
@@ -49,8 +49,9 @@ class QualityPolicy(Policy):
     few that people look at. ``at_recall``, ``at_precision``, ``calibration_bands`` and ``max_risk_share`` are what
     ``precision_at_recall``, ``recall_at_precision``, ``calibration_error`` and ``approval_at_risk`` are fixed at.
 
-    ``degradation`` are the sentences that open an incident when they come true; ``calibration`` is watched
-    without being asked (None switches it off). ``kpi`` says what an answer is worth.
+    ``own_metrics`` are functions of yours, measured beside them. ``degradation`` are the sentences that open an
+    incident when they come true; ``calibration`` is watched without being asked (None switches it off). ``kpi`` says
+    what an answer is worth.
 
     What is not declared follows from the task of the service: its metrics, and whether calibration is watched and
     days are estimated before their labels (yes or no only).
@@ -58,6 +59,7 @@ class QualityPolicy(Policy):
 
     core_metrics: tuple[str, ...] = Field(default=CORE_METRICS["binary"], min_length=1)
     metrics: tuple[Identifier, ...] = Field(default=DEFAULT_METRICS["binary"], min_length=1)
+    own_metrics: tuple[OwnMetric, ...] = ()
     estimates: bool = Field(default=True, description="Also what a day should give before it has labels.")
     at_recall: Share = Field(default=0.8, gt=0)
     at_precision: Share = Field(default=0.5, gt=0)
@@ -69,6 +71,16 @@ class QualityPolicy(Policy):
     degradation: tuple[DegradationRule, ...] = ()
     calibration: CalibrationMonitor | None = CalibrationMonitor()
     kpi: KpiPolicy | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of all metrics that have rows in table ``quality``."""
+        return (*self.metrics, *(metric.name for metric in self.own_metrics))
+
+    @property
+    def higher_is_better(self) -> frozenset[str]:
+        """Metrics of which more is better; of all others less is."""
+        return HIGHER_IS_BETTER | {metric.name for metric in self.own_metrics if not metric.lower_is_better}
 
     def suiting(self, task: str) -> "QualityPolicy":
         """The same promises, with what was not declared as the task has it."""

@@ -1,6 +1,7 @@
 """Whether everything that is declared makes sense for the task of a service, so that no number is ever a wrong one."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
@@ -24,18 +25,29 @@ def check_task(service: "MLService") -> None:
         DeclarationError: a promise that means something only for another task.
     """
     where = f"service '{service.name}'"
-    known = METRICS[service.task]
+    own = [metric.name for metric in service.quality.own_metrics]
     objective = service.operations.objective("quality")
-    named = [("quality > metrics", name) for name in service.quality.metrics]
+    named = [("quality > metrics", name, METRICS[service.task]) for name in service.quality.metrics]
     if isinstance(objective, QualityObjective):
-        named.append(("operations > objectives > quality", objective.metric))
-    for part, name in named:
+        named.append(("operations > objectives > quality", objective.metric, (*METRICS[service.task], *own)))
+    for part, name, known in named:
         if name not in known:
             raise UnknownNameError(where=f"{where} > {part}", kind=f"{service.task} metric", name=name, known=known)
-    for part, what, fix in (*_only_for_yes_or_no(service), *_of_classes(service), *_of_lists(service)):
+    problems = (_of_names(service), _only_for_yes_or_no(service), _of_classes(service), _of_lists(service))
+    for part, what, fix in chain.from_iterable(problems):
         raise DeclarationError(f"{where} > {part}", what, fix)
     if service.ranking is not None:
         check_column(service.ranking.query, where=f"{where} > ranking > query", columns=service.request.columns)
+
+
+def _of_names(service: "MLService") -> Iterator[Problem]:
+    """A metric of one's own has a name of its own."""
+    taken = set(chain.from_iterable(METRICS.values()))
+    taken |= {service.quality.kpi.name} if service.quality.kpi else set()
+    for metric in service.quality.own_metrics:
+        if metric.name in taken:
+            yield "quality > own_metrics", f"the name '{metric.name}' is taken.", "Give your metric another name."
+        taken.add(metric.name)
 
 
 def _only_for_yes_or_no(service: "MLService") -> Iterator[Problem]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from mlops_assets.service.policy import Identifier, Policy
 
 Task = Literal["binary", "regression", "multiclass", "ranking"]
@@ -45,6 +47,24 @@ HIGHER_IS_BETTER = frozenset(
 
 SPLITS_AT: Mapping[str, float | None] = {"binary": 0.5, "regression": None, "multiclass": None, "ranking": 0.0}
 """Labels above this and the others arrive at speeds of their own; None: all labels share one curve."""
+
+
+class OwnMetric(Policy):
+    """A metric that the package does not have: a function ``package.module:function`` of rows to a number.
+
+    It is given a data frame with one row per answer with an outcome, in the order of the requests: ``request_id``,
+    ``prediction_day``, ``score``, ``value`` (of the label), ``decision``, ``weight`` and the kept context (slices),
+    and is asked per version, slice and window like any metric. ``unit`` is text for people. ``is_weighted``: it lets
+    every row count ``weight`` times, so it may also be asked while labels are still coming in.
+
+    It must be a pure function of its rows. Whatever it raises is the reason of a row without a value, and a finding.
+    """
+
+    name: Identifier
+    function: str = Field(pattern=r"^[\w.]+:[\w.]+$")
+    unit: str
+    lower_is_better: bool
+    is_weighted: bool = False
 
 
 class RankingPolicy(Policy):
