@@ -23,3 +23,8 @@ def broken_on_short_days(rows: pd.DataFrame) -> float:
     if len(rows) < 100:
         raise KeyError("price")
     return float(len(rows))
+
+
+def brier(rows: pd.DataFrame) -> float:
+    """What the package has too."""
+    return float(((rows["score"] - rows["value"]) ** 2).mean())

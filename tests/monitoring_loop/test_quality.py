@@ -18,6 +18,7 @@ from mlops_assets.adapters.engine import frame, open_engine, register_days
 from mlops_assets.monitoring_loop.quality import history_days, measure_quality
 from mlops_assets.service.labels import LabelDefinition
 from mlops_assets.service.monitoring import QualityPolicy
+from mlops_assets.service.tasks import OwnMetric
 
 NEW_YORK = Calendar("America/New_York")
 FIRST = date(2013, 3, 1)
@@ -68,7 +69,7 @@ class World:
             {
                 **{"day": day(number), "request_id": request, "model_version": version, "role": role},
                 **{"served": served, "score": score, "context": '{"origin": "JFK"}', "predicted_at": at},
-                "prediction_day": day(number),
+                **{"prediction_day": day(number), "decision": score > 0.5, "bucket": len(self.predictions) % 10_000},
             }
         )
 
@@ -181,6 +182,21 @@ def test_a_day_without_labels_is_open_then_not_measured():
     mine = mine[(mine["version"] == "m1") & (mine["window_days"] == 1)]
     assert list(mine["state"]) == ["open", "open", "not_measured"]
     assert list(mine["reason"]) == ["no label yet", "no label yet", "0 labels, below min_labels=1"]
+
+
+def test_a_brier_score_of_ones_own_is_the_brier_score():
+    """Two days, both versions, the slice: whatever is asked of a metric is asked of a function of rows too."""
+    own = OwnMetric(name="mine", function="own_metrics:brier", unit="1", lower_is_better=True)
+    service = a_service(min_labels=5, own_metrics=(own,), slices={"origin": "origin"})
+    service.context = service.quality.slices
+    found = a_busy_world(6, 60).quality([4, 5], service)
+    key = ["day", "prediction_day", "window_days", "version", "slice"]
+    both = found[found["metric"] == "brier"].merge(found[found["metric"] == "mine"], on=key, suffixes=("", "_mine"))
+    both = both[both["state"].isin(["final", "restated"])]
+    assert len(both) > 10 and {1, 7} <= set(both["window_days"]) and "origin=JFK" in set(both["slice"])
+    np.testing.assert_allclose(both["value"], both["value_mine"], atol=2e-9)
+    long = both[(both["window_days"] == 7)]
+    np.testing.assert_allclose(long["low"], long["low_mine"], atol=0.005)  # linearised there, jackknifed here
 
 
 def test_the_first_day_has_no_curve_and_says_so():
