@@ -2,9 +2,10 @@
 
 import time
 
+import numpy as np
 import pytest
 
-from mlops_assets.adapters.stopwatch import Spent, Stopwatch
+from mlops_assets.adapters.stopwatch import Spent, Stopwatch, resources
 from mlops_assets.summary import Effort
 
 
@@ -42,3 +43,12 @@ def test_a_summary_says_where_the_time_went_and_what_share_of_it() -> None:
         "             of that Great Expectations: 50.0 s (25%), CPU 49.0 s; 104 times, the largest 0.5 CPU s",
         "             of that trainings: 40.0 s (20%), CPU 44.0 s; 11 times, the largest 5.2 CPU s",
     ]
+
+
+def test_what_a_piece_of_work_used_is_known_when_it_ends() -> None:
+    with resources() as used:
+        kept = np.ones(20_000_000)  # 153 MiB
+        spent_on = sum(number * number for number in range(200_000))
+    assert spent_on > 0 and kept.size
+    assert used.cpu_seconds > 0 and used.wall_seconds > 0
+    assert used.peak_mib > 150

@@ -23,6 +23,8 @@ from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.errors import LeaseHeldError, LedgerError
 
 LEASE_SECONDS = 60
+READS = "mlops_reads"
+"""Mark of a connection that only reads: on SQLite its transaction does not take the write lock."""
 Row = dict[str, Any]
 
 _metadata = sa.MetaData()
@@ -37,6 +39,12 @@ def _table(name: str, key: Sequence[str], **columns: Any) -> sa.Table:
 
 
 _EVENT: dict[str, Any] = {"service": sa.String, "epoch": sa.Integer, "day": sa.Date}
+_INCIDENT: dict[str, Any] = {"incident_id": sa.String, "event": sa.String, "tier": sa.String, "text": sa.String}
+_MODEL: dict[str, Any] = {
+    "decision_id": sa.String, "role": sa.String, "model_version": sa.String, "feature_version": sa.String,
+    "train_key": sa.String, "fingerprint": sa.String, "model_sha256": sa.String, "mlflow_version": sa.String,
+}  # fmt: skip
+"""A stored version in the role that it was trained for."""
 
 EVENTS: dict[str, sa.Table] = {
     table.name: table
@@ -98,20 +106,14 @@ EVENTS: dict[str, sa.Table] = {
             "incidents",
             ("service", "epoch", "incident_id", "event"),
             **_EVENT,
-            incident_id=sa.String,
-            event=sa.String,
+            **_INCIDENT,
             cause=sa.String,
-            tier=sa.String,
-            text=sa.String,
         ),
         _table(
             "incident_events",
             ("service", "epoch", "incident_id", "day", "event"),
             **_EVENT,
-            incident_id=sa.String,
-            event=sa.String,
-            tier=sa.String,
-            text=sa.String,
+            **_INCIDENT,
             evidence=sa.JSON,
         ),
         _table(
@@ -131,15 +133,20 @@ EVENTS: dict[str, sa.Table] = {
             "releases",
             ("service", "decision_id", "role"),
             **_EVENT,
-            decision_id=sa.String,
-            role=sa.String,
-            model_version=sa.String,
+            **_MODEL,
             effective_at=sa.DateTime,
-            feature_version=sa.String,
-            train_key=sa.String,
-            fingerprint=sa.String,
-            model_sha256=sa.String,
-            mlflow_version=sa.String,
+        ),
+        _table(
+            "trainings",
+            ("service", "decision_id"),
+            **_EVENT,
+            decision_id=sa.String,
+            known_on=sa.Date,
+            rows=sa.BigInteger,
+            features=sa.Integer,
+            cpu_seconds=sa.Float,
+            wall_seconds=sa.Float,
+            peak_mib=sa.Float,
         ),
         _table(
             "changes",
@@ -174,14 +181,7 @@ EVENTS: dict[str, sa.Table] = {
             "proposals",
             ("service", "decision_id", "role"),
             **_EVENT,
-            decision_id=sa.String,
-            role=sa.String,
-            model_version=sa.String,
-            feature_version=sa.String,
-            train_key=sa.String,
-            fingerprint=sa.String,
-            model_sha256=sa.String,
-            mlflow_version=sa.String,
+            **_MODEL,
         ),
         _table(
             "sign_offs",
@@ -289,6 +289,11 @@ def append_only_sql(table: str, verb: str) -> str:
     )
 
 
+def named_sql() -> str:
+    """SQL of the tables and triggers that are there (SQLite)."""
+    return "select name from sqlite_master where type in ('table', 'trigger')"
+
+
 def _missing_columns_sql(con: Connection) -> list[str]:
     """SQL that gives the tables of an older ledger the columns that were declared since; they are null before."""
     inspector = sa.inspect(con)
@@ -331,6 +336,24 @@ class Ledger:
         self._held: list[Lease] = []
         self._read: dict[tuple[str, str], list[Row]] = {}
         self._counted: dict[tuple[str, str], tuple[tuple[int, int], list[Row]]] = {}
+        if not self._is_complete():
+            self._complete()
+
+    def _reading(self) -> Connection:
+        """A connection that only reads: it waits for no writer, and none waits for it."""
+        return self.engine.connect().execution_options(**{READS: True})
+
+    def _is_complete(self) -> bool:
+        """Whether tables, columns and guards are there; asked before every use, so it must not wait for a writer."""
+        if self.engine.dialect.name != "sqlite":
+            return False
+        with self._reading() as con:
+            there = set(con.execute(sa.text(named_sql())).scalars())
+            guards = {f"no_{verb}_{table}" for table in EVENTS for verb in ("update", "delete")}
+            return there >= {*guards, *_metadata.tables} and not _missing_columns_sql(con)
+
+    def _complete(self) -> None:
+        """Make what is missing."""
         _metadata.create_all(self.engine)
         with self.engine.begin() as con:
             for statement in _missing_columns_sql(con):
@@ -352,7 +375,7 @@ class Ledger:
         events = EVENTS[table]
         mine = events.c.service == service
         kept = self._read.get((table, service))
-        with self.engine.connect() as con:
+        with self._reading() as con:
             count = con.execute(sa.select(sa.func.count()).select_from(events).where(mine)).scalar_one()
             if kept is None or len(kept) != count:
                 query = sa.select(events).where(mine).order_by(*events.primary_key.columns)
@@ -416,7 +439,7 @@ class Ledger:
 
     def holder(self, service: str) -> Row | None:
         """Who writes this service now; None if nobody does."""
-        with self.engine.connect() as con:
+        with self._reading() as con:
             row = con.execute(sa.select(_leases).where(_leases.c.service == service)).mappings().first()
         return dict(row) if row and _is_alive(row) else None
 
@@ -501,7 +524,7 @@ def _engine(url: str) -> Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("begin immediate")
+        connection.exec_driver_sql("begin" if connection.get_execution_options().get(READS) else "begin immediate")
 
     return engine
 

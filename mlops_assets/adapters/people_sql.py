@@ -32,7 +32,7 @@ from mlops_assets.tables import SOURCE_COLUMNS, TABLES, Column, Table
 SHARED = "sources"
 LEDGER_TABLES = (
     *("decisions", "actions", "incidents", "incident_events", "releases", "gates", "closings", "divergences"),
-    *("recomputations", "changes", "alarm_budget", "proposals", "sign_offs"),
+    *("recomputations", "changes", "alarm_budget", "proposals", "sign_offs", "trainings"),
 )
 """Ledger tables that people see, each with a ``day``; only rows that count in the current epoch."""
 

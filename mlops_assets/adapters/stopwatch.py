@@ -1,10 +1,14 @@
-"""Where the time of a run goes: seconds per kind of work, added up in this process."""
+"""Where the time of a run goes: seconds per kind of work, added up in this process, and what one piece of it used."""
 
+import resource
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -72,3 +76,46 @@ def spent() -> Mapping[str, Spent]:
 def start_anew() -> None:
     """Forget what was spent."""
     _process.spent.clear()
+
+
+SAMPLE_SECONDS = 0.05
+MIB = 1024**2
+
+
+@dataclass
+class Used:
+    """What one piece of work used: CPU and wall seconds, and the largest memory of this process meanwhile."""
+
+    cpu_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    peak_mib: float = 0.0
+
+
+@contextmanager
+def resources() -> Iterator[Used]:
+    """Measure the body; complete when it has ended, also by an error."""
+    used, ended = Used(peak_mib=memory_mib()), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            used.peak_mib = max(used.peak_mib, memory_mib())
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield used
+    finally:
+        used.cpu_seconds, used.wall_seconds = time.process_time() - cpu, time.perf_counter() - wall
+        ended.set()
+        watcher.join()
+        used.peak_mib = max(used.peak_mib, memory_mib())
+
+
+def memory_mib() -> float:
+    """Memory that this process holds now; where the system does not say, the most it ever held."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / MIB
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held / (MIB if sys.platform == "darwin" else 1024)

@@ -17,7 +17,7 @@ from mlops_assets.adapters.engine import frame, literal, open_engine, quote
 from mlops_assets.adapters.fault_points import fault_point
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.notifier import send
-from mlops_assets.adapters.stopwatch import measured
+from mlops_assets.adapters.stopwatch import Used, measured, resources
 from mlops_assets.closing.backfill import fill_backwards
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import feature_columns
@@ -27,7 +27,7 @@ from mlops_assets.closing.telling import message, told_with
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import LedgerError, MlopsError
-from mlops_assets.model_loop.retraining import Retraining, Rival, retrain
+from mlops_assets.model_loop.retraining import FIRST_RELEASE, Retraining, Rival, retrain
 from mlops_assets.model_loop.training_set import Snapshot, build_training_set
 from mlops_assets.tables import BY_NAME
 
@@ -95,7 +95,7 @@ def _retrain(world: World, decision: Row, moment: Moment) -> str:
     if "labels" not in world.ledger.closings(world.name)[decision["day"]]["versions"]:
         return f"no training: no label is known by {decision['day']}"
     fill_backwards(world, decision["day"])
-    with open_engine() as con:
+    with resources() as used, open_engine() as con:
         open_training_tables(world, con, decision["day"])
         snapshot = _training_set(world, con, decision)
         if snapshot.rows == 0 or not snapshot.judged_days:
@@ -103,7 +103,7 @@ def _retrain(world: World, decision: Row, moment: Moment) -> str:
         done = _retraining(world, con, snapshot, decision)
         _store_training(world, con, done, snapshot, decision)
     fault_point("after-training-tables")
-    _release(world, done, decision, moment)
+    _release(world, done, decision, moment, _cost_row(world, decision, moment, snapshot, used))
     fault_point("after-release-rows")
     reconcile(world)
     is_waiting = done.releases and world.service.model.approval == "sign_off"
@@ -140,16 +140,18 @@ def _training_set(world: World, con: duckdb.DuckDBPyConnection, decision: Row) -
 
 
 def _retraining(world: World, con: duckdb.DuckDBPyConnection, snapshot: Snapshot, decision: Row) -> Retraining:
-    champion = _champion_before(world, decision)
+    champion, why_none = _champion_before(world, decision)
     return retrain(
         con, world.service, world.registry, training_table="training", snapshot=snapshot, day=decision["day"],
         decision_id=decision["decision_id"], rival=_rival(world, champion),
-        score_rival=_rival_scorer(world, con, champion) if champion else None,
+        score_rival=_rival_scorer(world, con, champion) if champion else None, unopposed=why_none,
     )  # fmt: skip
 
 
-def _champion_before(world: World, decision: Row) -> Row | None:
+def _champion_before(world: World, decision: Row) -> tuple[Row | None, str]:
     """Who holds the role at the training instant, leaving out what a killed run of this decision released.
+
+    If nobody does, why.
 
     A champion that reads a column which is gone can answer no more, so it is nobody's rival: its days block, and none
     would ever be left on which a candidate could be compared with it.
@@ -157,7 +159,9 @@ def _champion_before(world: World, decision: Row) -> Row | None:
     instant = training_instant(world, decision)
     earlier = [r for r in world.releases() if r["effective_at"] <= instant and r["day"] < decision["day"]]
     champion = next((row for row in reversed(earlier) if row["role"] == "champion"), None)
-    return None if champion and world.lost_columns(champion["feature_version"]) else champion
+    if champion and world.lost_columns(champion["feature_version"]):
+        return None, f"{champion['model_version']} reads a column that is gone"
+    return champion, FIRST_RELEASE
 
 
 def _rival(world: World, champion: Row | None) -> Rival | None:
@@ -212,7 +216,16 @@ def _store_training(
     world.lake.replace_days("evaluation", [decision["day"]], evaluation, metadata)
 
 
-def _release(world: World, done: Retraining, decision: Row, moment: Moment) -> None:
+def _cost_row(world: World, decision: Row, moment: Moment, snapshot: Snapshot, used: Used) -> Row:
+    """Row of ledger table ``trainings``: what the training used; known on the day on which it was carried out."""
+    return {
+        **{name: decision[name] for name in ("service", "epoch", "day", "decision_id")},
+        "known_on": world.calendar.day_of(moment.now), "rows": snapshot.rows,
+        "features": len(world.service.feature_set.names), **asdict(used),
+    }  # fmt: skip
+
+
+def _release(world: World, done: Retraining, decision: Row, moment: Moment, cost: Row) -> None:
     """The gate's row, and one role change per stored version in one transaction; proposals, if somebody must sign."""
     event = {"service": world.name, "epoch": decision["epoch"], "day": decision["day"],
              "decision_id": decision["decision_id"]}  # fmt: skip
@@ -223,6 +236,7 @@ def _release(world: World, done: Retraining, decision: Row, moment: Moment) -> N
     gate = {**event, **done.gate, "versions": world.lake.versions()}
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "gates", [gate])
+        world.ledger.append(transaction, "trainings", [cost])
         world.ledger.append(transaction, "proposals", stored if waits else [])
         world.ledger.append(transaction, "releases", releases)
 

@@ -16,7 +16,6 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.changes import label_definition
 from mlops_assets.closing.repairing import stored_generations
-from mlops_assets.closing.standing import pending_decisions
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
 from mlops_assets.monitoring_loop.decomposition import USUAL_DAYS, unusual_slices
@@ -33,6 +32,7 @@ from mlops_assets.monitoring_loop.objectives import (
 )
 from mlops_assets.monitoring_loop.operations import OPERATIONS, slice_counts_sql
 from mlops_assets.monitoring_loop.own_metrics import FAILED
+from mlops_assets.monitoring_loop.training_cost import Training, costly
 from mlops_assets.tables import BY_NAME
 
 PROFILED_DAYS = 14
@@ -41,7 +41,7 @@ ONE_DAY = timedelta(days=1)
 
 
 def watch(world: World, block: Block) -> dict[date, list[Finding]]:
-    """Findings of the block's days about objectives, loop sync, and metrics of one's own that failed."""
+    """Findings about objectives, loop sync, what trainings cost, and metrics of one's own that failed, by day."""
     levels, synced = judged_levels(world, block), judged_sync(world, block)
     found: dict[date, list[Finding]] = defaultdict(list)
     for level in levels:
@@ -52,6 +52,9 @@ def watch(world: World, block: Block) -> dict[date, list[Finding]]:
     for row in synced:
         if row.tier != "stable":
             found[row.day].append(Finding(row.tier, f"loop_sync:{row.check}", row.reason))
+    carried_out, limit = trainings(world), world.service.operations.max_training_growth
+    for day in block.days:
+        found[day] += costly(carried_out, day, limit)
     for day, finding in failed_metrics(world, block):
         found[day].append(finding)
     return found
@@ -74,6 +77,13 @@ def failed_metrics(world: World, block: Block) -> list[tuple[date, Finding]]:
         (day, Finding("moderate", f"quality:{metric}", f"{reason}; {n} row(s) of quality have no value", float(n)))
         for day, metric, n, reason in rows(block.con, failed_metrics_sql())
     ]
+
+
+def trainings(world: World) -> list[Training]:
+    """What every training used, oldest first."""
+    names = ("decision_id", "known_on", "rows", "cpu_seconds", "peak_mib")
+    used = world.ledger.effective("trainings", world.name)
+    return sorted((Training(*(row[name] for name in names)) for row in used), key=lambda one: one.known_on)
 
 
 def unusual_rows(block: Block) -> list[dict[str, Any]]:
@@ -219,7 +229,7 @@ class _Known:
             label=self.label,
             newest_mature_day=calendar.day_of(calendar.end_of(day) - service.label.window) - ONE_DAY,
             label_window_days=ceil(service.label.window / ONE_DAY),
-            failed={row["decision_id"]: row["detail"] for row in self.failing if row["day"] < day},
+            failed={row["decision_id"]: row["detail"] for row in self.failing if row["since"] <= day < row["until"]},
         )
 
     def champion(self, day: date) -> ModelClock | None:
@@ -237,14 +247,22 @@ class _Known:
 
 
 def failing_trainings(world: World) -> list[Row]:
-    """Decisions to train that failed and that nobody carried out since, with the kind of the last error."""
-    failed = {
-        row["decision_id"]: row["detail"].partition(":")[0]
-        for row in world.ledger.effective("actions", world.name)
-        if row["state"] == "failed"
-    }
+    """Decisions to train that failed, with the kind of the last error, from the day of it until they were carried out.
+
+    As known then: a closed day that is computed again does not know that somebody carried the training out since.
+    """
+    acted: dict[str, list[Row]] = defaultdict(list)
+    for row in world.ledger.effective("actions", world.name):
+        acted[row["decision_id"]].append(row)
+    day_of = world.calendar.day_of
     return [
-        {"decision_id": row["decision_id"], "day": row["day"], "detail": failed[row["decision_id"]]}
-        for row in pending_decisions(world)
-        if row["kind"] == Kind.RETRAIN.value and row["decision_id"] in failed
-    ]
+        {
+            "decision_id": decision["decision_id"], "detail": failed[-1]["detail"].partition(":")[0],
+            "since": day_of(failed[0]["acted_at"]),
+            "until": min((day_of(r["acted_at"]) for r in tried if r["state"] == "done"), default=date.max),
+        }
+        for decision in world.ledger.effective("decisions", world.name)
+        if decision["kind"] == Kind.RETRAIN.value
+        and (tried := acted[decision["decision_id"]])
+        and (failed := sorted((r for r in tried if r["state"] == "failed"), key=lambda r: r["attempt"]))
+    ]  # fmt: skip

@@ -49,14 +49,15 @@ def judge(
     *,
     policy: GatePolicy,
     champion_age_days: int | None,
-    first_release: bool,
+    unopposed: str | None,
 ) -> GateVerdict:
     """Judge the primary loss (lower is better) of a candidate beside its rival's on the judged days.
 
     PASS: the upper 95 % bound of the difference is at most the margin (``max_loss_increase_share`` of the
     rival's loss), and there is a reason to change: it is better for sure, or the champion is older than
     ``champion_age_days``, or there is none yet. FAIL: the lower bound is above the margin. Otherwise
-    INCONCLUSIVE: the champion stays, and the reasons say how many days would settle it.
+    INCONCLUSIVE: the champion stays, and the reasons say how many days would settle it. ``unopposed`` says why the
+    prior stands in for a champion; None: there is one.
 
     Source: non-inferiority, G. Piaggio et al., JAMA 308 (2012), 2594-2604.
     """
@@ -75,8 +76,8 @@ def judge(
         return GateVerdict("FAIL", (measured, "worse than the margin allows, for sure"), numbers)
     if high > margin:
         return GateVerdict("INCONCLUSIVE", (measured, _power(c, margin)), numbers)
-    if first_release:
-        why = "better than the prior, and the first release" if difference < 0 else None
+    if unopposed:
+        why = f"better than the prior, and {unopposed}" if difference < 0 else None
         why_not = "no better than the prior"
     else:
         why = _why_change(high, policy, champion_age_days)

@@ -6,7 +6,7 @@ without this refit cost .0022 of Brier (.1590 against .1568). Nothing here write
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.registry import Registry, RunRecord, StoredModel
+from mlops_assets.adapters.stopwatch import resources
 from mlops_assets.model_loop.evaluation import METRICS, Comparison, compare, evaluation_rows
 from mlops_assets.model_loop.gate import GateVerdict, judge
 from mlops_assets.model_loop.importance import IMPORTANCE, permutation_importance
@@ -34,6 +35,7 @@ from mlops_assets.service.training import ModelTier
 
 GOLDEN_ROWS = 20
 PRIOR = "prior"
+FIRST_RELEASE = "the first release"
 
 Tier = Literal["champion", "fallback"]
 ScoreRival = Callable[[pd.DataFrame], NDArray[np.float64]]
@@ -151,6 +153,7 @@ def retrain(
     decision_id: str,
     rival: Rival | None,
     score_rival: ScoreRival | None = None,
+    unopposed: str = FIRST_RELEASE,
 ) -> Retraining:
     """Fit, judge and, on PASS, refit and store; the same snapshot gives the same versions, stored once.
 
@@ -158,6 +161,7 @@ def retrain(
         training_table: made by ``build_training_set`` with today's feature set, described by ``snapshot``.
         rival: the champion; None: the prior, by which every request is scored until the first release.
         score_rival: gives the rival's scores; needed if there is one.
+        unopposed: why there is no rival, if there is none.
 
     Raises:
         DeclarationError: a factory that does not resolve or gives no probabilities.
@@ -176,7 +180,7 @@ def retrain(
             primary,
             policy=service.model.gate,
             champion_age_days=(day - rival.released_on).days if rival else None,
-            first_release=rival is None,
+            unopposed=None if rival else unopposed,
         )
     judged = _judged_numbers(comparisons)
     candidate = work.record("candidate", service.model.champion, FIT, gate=verdict.text, metrics=judged)
@@ -267,8 +271,11 @@ def _released(work: _Work, role: Tier, tier: ModelTier, verdict: GateVerdict, ju
     record = work.record(role, tier, "all", gate=verdict.text, metrics=counted, judged=judged)
     stored = work.registry.find(record.train_key)
     if stored is None:
-        rows = work.rows(tier)
-        model = fit_tier(tier, rows, features.names, features.categorical)
+        with resources() as used:
+            rows = work.rows(tier)
+            model = fit_tier(tier, rows, features.names, features.categorical)
+        fitted = {f"fit_{name}": value for name, value in asdict(used).items()}
+        record = replace(record, metrics={**counted, "fitted_rows": float(len(rows)), **fitted})
         golden = rows.iloc[:: max(1, len(rows) // GOLDEN_ROWS)].head(GOLDEN_ROWS)
         scores = score(model, golden, features.names)
         inputs = model_inputs(golden, features.names, features.categorical)

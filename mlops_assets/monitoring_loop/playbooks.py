@@ -19,7 +19,7 @@ KINDS = ("delivery", "feature", "volume", "score", "quality", "operations", "oth
 TIERS = ("unknown", "moderate", "severe")
 _KIND_OF_CAUSE = {
     "drift:rows": "volume", "drift:score": "score", "drift": "feature", "quality": "quality",
-    "objective": "operations", "operations": "operations",
+    "objective": "operations", "operations": "operations", "training": "operations",
 }  # fmt: skip
 
 

@@ -105,7 +105,8 @@ class OperationsPolicy(Policy):
     many values (a destination, an endpoint), since a row of ``operations`` is cheap. ``watches_latency``: hand
     latencies to the drift monitor. Declare it where they come with the log; the scoring times of a batch are this
     machine's, and findings about them would differ from run to run. ``warn_days``: from how many days before a
-    limit is crossed at the current growth somebody is told.
+    limit is crossed at the current growth somebody is told. ``max_training_growth``: from how many times the usual
+    CPU seconds or memory on a training is a finding; None: never.
     """
 
     objectives: tuple[Objective, ...] = ()
@@ -116,6 +117,7 @@ class OperationsPolicy(Policy):
     cost_of_days: int = Field(default=3, ge=1)
     watches_latency: bool = False
     warn_days: Days = 14
+    max_training_growth: float | None = Field(default=3.0, gt=1)
     max_model_age_days: Days | None = Field(default=None, description="The retraining SLO; None: no limit.")
     switched_off: tuple[SwitchedOff, ...] = ()
 

@@ -90,6 +90,8 @@ def test_days_of_a_champion_whose_column_is_gone_block_until_another_version_ans
     verdict = on(stored(after, "verdicts"), day(12)).iloc[0]
     assert verdict["tier"] == "unknown" and "weight_kg is gone" in verdict["reason"]
     assert [row["cause"] for row in after.ledger.rows("incidents", after.name)] == ["orders"], "one cause, one incident"
+    reasons = next(row["reasons"] for row in after.ledger.effective("gates", after.name) if row["day"] == day(16))
+    assert reasons[-1] == f"better than the prior, and {champion['model_version']} reads a column that is gone"
     predictions = stored(after, "predictions")
     assert not set(span(12, 16)) & set(predictions["day"])
     assert set(on(predictions, day(17))["model_version"]) >= {newer["model_version"]}

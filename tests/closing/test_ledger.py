@@ -120,6 +120,18 @@ def test_what_somebody_else_said_meanwhile_is_heard(ledger: Ledger, url: str) ->
     other.engine.dispose()
 
 
+def test_reading_waits_for_no_writer_and_opening_a_ledger_does_not_either(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger = Ledger(url)
+    say(ledger, "closings", a_closing(DAY))
+    with ledger.engine.begin() as writing:
+        ledger.append(writing, "closings", [a_closing(DAY + timedelta(days=1))])
+        reader = Ledger(url)
+        assert sorted(reader.closings("parcels")) == [DAY]
+        assert reader.holder("parcels") is None
+    assert sorted(reader.closings("parcels")) == [DAY, DAY + timedelta(days=1)]
+
+
 def test_a_second_writer_is_told_who_writes_since_when_and_what_to_do(ledger: Ledger) -> None:
     with ledger.lease("parcels", "the daily run"):
         holder = ledger.holder("parcels")

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from toy_stories import copy_of, stored
 from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
@@ -96,6 +97,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> World:
     assert not world.ledger.rows("decisions", "parcels")
     assert retrain_now(world, by="Mia", reason="the first one", is_dry_run=False).startswith("PASS: ")
     return world
+
+
+def test_what_the_training_used_stands_in_the_ledger_and_on_its_page_in_mlflow(trained: World) -> None:
+    [row] = trained.ledger.effective("trainings", "parcels")
+    assert (row["day"], row["known_on"]) == (day(9), day(10))
+    assert row["rows"] > 100 and row["features"] == 4
+    assert row["cpu_seconds"] > 0 and row["wall_seconds"] > 0 and row["peak_mib"] > 50
+    found = trained.registry.find(next(r["train_key"] for r in trained.releases() if r["role"] == "champion"))
+    assert found is not None
+    numbers = MlflowClient(trained.home.mlflow_uri).get_run(found.mlflow_run_id).data.metrics
+    assert numbers["fitted_rows"] == row["rows"]
+    assert 0 < numbers["fit_cpu_seconds"] < row["cpu_seconds"] and numbers["fit_peak_mib"] > 50
 
 
 def test_a_person_rolls_back_at_once_and_promotes_again(trained: World, tmp_path: Path) -> None:

@@ -75,19 +75,28 @@ def test_a_label_that_means_something_new_is_told_until_a_champion_has_learned_i
 
 def test_a_training_that_failed_is_an_incident_at_the_next_closing(tmp_path: Path) -> None:
     world = a_world(tmp_path)
-    deliver_all(world.home.landing, span(0, 4))
+    deliver_all(world.home.landing, span(0, 5))
     close(world, span(0, 3), acts=False)
     (decision,) = [row for row in world.ledger.effective("decisions", world.name) if row["kind"] == "retrain"]
     assert not any(cause == "loop_sync:training_failed" for _day, cause in causes(world))
     failed = {
         "service": world.name, "epoch": 1, "day": decision["day"], "decision_id": decision["decision_id"],
         "attempt": 1, "state": "failed", "by": "run", "detail": "OSError: the disk is full",
-        "acted_at": None, "recorded_at": None,
+        "acted_at": world.calendar.start_of(span(4, 4)[0]), "recorded_at": None,
     }  # fmt: skip
     with world.ledger.transaction() as transaction:
         world.ledger.append(transaction, "actions", [failed])
     close(world, span(4, 4), acts=False)
     assert (span(4, 4)[0], "loop_sync:training_failed") in causes(world)
+
+    done = {**failed, "attempt": 2, "state": "done", "acted_at": world.calendar.start_of(span(5, 5)[0])}
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "actions", [done])
+    close(world, span(5, 5), acts=False)
+    close(world, span(3, 5), acts=False)  # computed again, when the training is done
+    sync = stored(world, "loop_sync").set_index(["day", "check"])["state"]
+    assert [sync[(day, "training_failed")] for day in span(3, 5)] == ["agrees", "failed", "agrees"]
+    assert world.ledger.rows("divergences", world.name) == []
 
 
 def test_the_change_log_begins_with_what_everything_stands_at_and_then_says_only_what_changed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ A_COMPARISON = Comparison(
 
 def verdict(low: float, high: float, *, age_days: int | None = 30, first: bool = False) -> GateVerdict:
     measured = replace(A_COMPARISON, difference=(low + high) / 2, low=low, high=high)
-    return judge(measured, policy=POLICY, champion_age_days=age_days, first_release=first)
+    return judge(measured, policy=POLICY, champion_age_days=age_days, unopposed="the first release" if first else None)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_verdict_follows_both_bounds_and_the_age_of_the_champion(low, high, ag
 
 def test_too_few_days_are_named_with_what_they_could_see():
     wide = replace(A_COMPARISON, low=-0.0020, high=0.0020, standard_error=0.00093)
-    given = judge(wide, policy=POLICY, champion_age_days=30, first_release=False)
+    given = judge(wide, policy=POLICY, champion_age_days=30, unopposed=None)
 
     assert given.text == (
         "INCONCLUSIVE: brier 0.1500 against 0.1500 on 12000 rows of 14 days: difference +0.00000 "
@@ -56,6 +56,12 @@ def test_a_first_release_must_beat_the_prior(low, high, expected):
     assert verdict(low, high, age_days=None, first=True).verdict == expected
 
 
+def test_a_candidate_without_a_rival_says_why_there_is_none():
+    better = replace(A_COMPARISON, difference=-0.015, low=-0.02, high=-0.01)
+    given = judge(better, policy=POLICY, champion_age_days=None, unopposed="v1 reads a column that is gone")
+    assert given.reasons[-1] == "better than the prior, and v1 reads a column that is gone"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -65,7 +71,7 @@ def test_a_first_release_must_beat_the_prior(low, high, expected):
     ],
 )
 def test_what_cannot_be_measured_is_inconclusive(change, why):
-    given = judge(replace(A_COMPARISON, **change), policy=POLICY, champion_age_days=30, first_release=False)
+    given = judge(replace(A_COMPARISON, **change), policy=POLICY, champion_age_days=30, unopposed=None)
 
     assert (given.verdict, given.reasons) == ("INCONCLUSIVE", (why,))
 

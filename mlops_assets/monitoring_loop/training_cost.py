@@ -1,0 +1,48 @@
+"""Judge: did a training suddenly take far more than the ones before it?
+
+What a training uses belongs to the machine that carried it out, so two replays differ in it. A finding needs a
+multiple that no busy machine makes, and an amount that a small service never reaches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from statistics import median
+
+from mlops_assets.monitoring_loop.findings import Finding
+
+BEFORE, LEAST_BEFORE = 6, 3
+"""Earlier trainings whose median is the usual amount, and how few of them say something."""
+LEAST_MORE = {"cpu_seconds": 10.0, "peak_mib": 512.0}
+"""What a training must use beyond the usual amount."""
+IN_WORDS = {"cpu_seconds": "CPU seconds", "peak_mib": "MiB of memory"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one training used; ``known_on`` is the day on which it was carried out."""
+
+    decision_id: str
+    known_on: date
+    rows: int
+    cpu_seconds: float
+    peak_mib: float
+
+
+def costly(trainings: Sequence[Training], day: date, max_growth: float | None) -> Iterator[Finding]:
+    """Findings about the trainings of a day that used ``max_growth`` times what the ones before did; None: no limit.
+
+    Args:
+        trainings: oldest first; those known later than the day are left out.
+    """
+    known = [one for one in trainings if one.known_on <= day]
+    for number, one in enumerate(known):
+        before = known[max(0, number - BEFORE) : number]
+        if one.known_on != day or max_growth is None or len(before) < LEAST_BEFORE:
+            continue
+        for name, words in IN_WORDS.items():
+            value, usual = getattr(one, name), median(getattr(earlier, name) for earlier in before)
+            if value >= max_growth * usual and value - usual >= LEAST_MORE[name]:
+                rows = f"{one.rows:,} rows, {round(median(earlier.rows for earlier in before)):,} before"
+                reason = f"training {one.decision_id}: {value:,.0f} {words}, usually {usual:,.0f} ({rows})"
+                yield Finding("moderate", f"training:{name}", reason, value / usual)
