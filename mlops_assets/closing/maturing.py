@@ -5,9 +5,10 @@ from datetime import date, timedelta
 
 import duckdb
 
-from mlops_assets.adapters.engine import frame, put, quote, run
+from mlops_assets.adapters.engine import frame, literal, put, quote, run
 from mlops_assets.closing.world import World
 from mlops_assets.feedback_loop.maturity import (
+    ALL,
     Triangle,
     completeness_frame,
     fill_triangle,
@@ -37,22 +38,30 @@ def _measure(
     world: World, con: duckdb.DuckDBPyConnection, label: LabelDefinition, first: date, last: date, days: Sequence[date]
 ) -> None:
     """The rows of one label definition."""
-    table = BY_NAME[TABLE]
-    triangle = Triangle.empty(first - timedelta(days=history_days(label)), last, horizon_days(label))
-    world.lake.view(
-        con, TABLE, table.columns, name="closed_completeness", first=triangle.first, last=first - timedelta(days=1)
-    )
-    recall_triangle(triangle, frame(con, arrived_sql("closed_completeness"), [label.version]))
+    table, closed = BY_NAME[TABLE], first - timedelta(days=1)
+    start = first - timedelta(days=history_days(label))
+    world.lake.view(con, TABLE, table.columns, name="closed_completeness", first=start, last=closed)
+    stored = frame(con, arrived_sql("closed_completeness"), [label.version])
     asked = first - timedelta(days=horizon_days(label))
-    counted = triangle_sql(label, predictions="predictions", labels="labels", first=asked, last=last)
-    fill_triangle(triangle, frame(con, counted))
+    slices = tuple(world.service.quality.slices)
+    counted = frame(
+        con,
+        triangle_sql(label, predictions="predictions", labels="labels", first=asked, last=last, slices=slices),
+    )
+    named = {*stored["slice"].unique(), *counted["slice"].unique()}
+    triangle = Triangle.empty(start, last, horizon_days(label), sorted(named))
+    recall_triangle(triangle, stored)
+    fill_triangle(triangle, counted)
     put(con, "completeness_found", completeness_frame(triangle, label, days))
     run(con, keep_sql(TABLE, "completeness_found"))
 
 
 def arrived_sql(stored: str) -> str:
     """SQL of what earlier days of one label version counted; parameter: the version."""
-    return f"select day, outcome, age_days, arrived from {quote(stored)} where label_version = ?"
+    return f"""
+        select day, coalesce(slice, {literal(ALL)}) as slice, outcome, age_days, arrived from {quote(stored)}
+        where label_version = ?
+    """
 
 
 def keep_sql(into: str, found: str) -> str:

@@ -91,12 +91,13 @@ COMPLETENESS = Table(
     "completeness",
     "feedback",
     "the labels of one outcome that were known at one age, and the share of all of them that this is",
-    ("day", "label_version", "outcome", "age_days"),
+    ("day", "label_version", "outcome", "slice", "age_days"),
     "feedback_loop/maturity.py",
     columns(
         ("day", "DATE", "as known at the end of this day"),
         ("label_version", "VARCHAR", "definition of the label"),
         ("outcome", "VARCHAR", "positive (above label.splits_at, or every label) or negative"),
+        ("slice", "VARCHAR", "all, or column=value; null on days of older versions of this package: all"),
         ("age_days", "INTEGER", "of the prediction day: day - age_days; 0 is its own midnight"),
         ("weekday", "INTEGER", "whose curve: 1 (Monday) to 7, or 0: of all days"),
         ("value", "DOUBLE", "share of the labels of this outcome that is known at this age; null with a reason"),
@@ -108,6 +109,6 @@ COMPLETENESS = Table(
         ("predicted", "BIGINT", "requests of the prediction day"),
         ("variance", "DOUBLE", "of the logarithm of the share on one new day"),
         ("covariance", "DOUBLE", "of the logarithms of the shares of both outcomes"),
-        ("reason", "VARCHAR", "why there is no share, or: declared"),
+        ("reason", "VARCHAR", "why there is no share; or whose it is: declared, or of all requests"),
     ),
 )
