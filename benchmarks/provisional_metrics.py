@@ -93,13 +93,13 @@ def history(rng: np.random.Generator) -> Triangle:
         _, outcome = scores(rng, ROWS)
         for y, (n, is_fast) in enumerate(((int(outcome.sum()), False), (int((~outcome).sum()), True))):
             ages = arrival_ages(rng, n, day, is_fast=is_fast)
-            triangle.arrived[place, :, y] = np.cumsum(np.bincount(ages, minlength=WINDOW + 1))
+            triangle.arrived[place, :, y, 0] = np.cumsum(np.bincount(ages, minlength=WINDOW + 1))
     return triangle
 
 
 def known_at(curve: Curve, age: int, *, is_one_sided: bool) -> Completeness:
     """The completeness of one question."""
-    parts = (*curve.share[age], *curve.variance[age], curve.covariance[age])
+    parts = (*curve.share[age, :, 0], *curve.variance[age, :, 0], curve.covariance[age, 0])
     return Completeness(*(np.array([part]) for part in parts), is_one_sided)
 
 
@@ -109,7 +109,7 @@ def fresh_day(
     """Counts of a new day at an age, and its completeness as known today."""
     day = TODAY - timedelta(days=age)
     curve = product_limit(triangle, TODAY, weekday=day.isoweekday())
-    if curve.days < MIN_WEEKDAYS:
+    if curve.days[0] < MIN_WEEKDAYS:
         curve = product_limit(triangle, TODAY)
     score, outcome = scores(rng, ROWS)
     has_arrived = np.zeros(ROWS, dtype=bool)

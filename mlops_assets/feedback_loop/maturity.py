@@ -86,7 +86,7 @@ class Triangle:
 
     def places(self, slices: pd.Series) -> NDArray[np.int64]:
         """Where slices stand."""
-        return np.asarray(pd.Index(self.slices).get_indexer(slices.to_numpy(object)), dtype=np.int64)
+        return np.asarray(pd.Index(self.slices).get_indexer(pd.Index(slices)), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,9 @@ def completeness_frame(triangle: Triangle, label: LabelDefinition, days: Sequenc
     """Rows of table ``completeness`` of some days: per slice, age and outcome what has arrived and the share that it
     is."""
     found = [rows for day in days for rows in day_rows(triangle, label, day)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(COLUMNS))
+    if not found:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.DataFrame({name: np.concatenate([rows[name] for rows in found]) for name in COLUMNS})
 
 
 COLUMNS = (
@@ -161,7 +163,7 @@ COLUMNS = (
 )
 
 
-def day_rows(triangle: Triangle, label: LabelDefinition, day: date) -> Iterator[pd.DataFrame]:
+def day_rows(triangle: Triangle, label: LabelDefinition, day: date) -> Iterator[dict[str, Any]]:
     """The rows of one day; days without predictions, and slices without any on a day, have none."""
     curves: dict[int, Curve] = {0: product_limit(triangle, day)}
     for age in range(horizon_days(label) + 1):
@@ -178,13 +180,16 @@ def day_rows(triangle: Triangle, label: LabelDefinition, day: date) -> Iterator[
         kind = weekday if curves[weekday].days[0] >= MIN_WEEKDAYS else 0
         told = shares(label, curves[kind], kind, age, asked)
         for y, outcome in enumerate(OUTCOMES if label.splits_at is not None else OUTCOMES[:1]):
-            counted = {
+            yield {
+                "day": np.full(len(asked), np.datetime64(day)),
+                "label_version": np.full(len(asked), label.version, dtype=object),
+                "outcome": np.full(len(asked), outcome, dtype=object),
+                "age_days": np.full(len(asked), age),
+                "slice": np.array(triangle.slices, dtype=object)[asked],
                 "arrived": triangle.arrived[place, age, y, asked].astype(np.int64),
                 "predicted": triangle.predicted[place, age, asked].astype(np.int64),
+                **told[y],
             }
-            named = {"day": day, "label_version": label.version, "outcome": outcome, "age_days": age}
-            found = pd.DataFrame({"slice": np.array(triangle.slices, dtype=object)[asked], **counted, **told[y]})
-            yield found.assign(**named)[list(COLUMNS)]
 
 
 def shares(
@@ -202,9 +207,11 @@ def shares(
     )  # what is borrowed is borrowed for both outcomes: their covariance belongs to one curve
     if age < horizon_days(label):
         for told in (positive, negative):
-            why = [f"the curve of all requests: {n} mature labels of this slice, below {MIN_SLICE_LABELS}" for n in few]
-            own = told["reason"]
-            told["reason"] = np.where(borrows & (own == None), np.array(why, dtype=object), own)  # noqa: E711
+            told["reason"] = told["reason"].copy()
+            for place in np.flatnonzero(borrows & (told["reason"] == None)):  # noqa: E711  element by element
+                told["reason"][place] = (
+                    f"the curve of all requests: {few[place]} mature labels of this slice, below {MIN_SLICE_LABELS}"
+                )
     return positive, negative
 
 
@@ -220,7 +227,13 @@ def share_of(
     ) -> dict[str, Any]:
         numbers = {"value": value, "low": low, "high": high, "variance": variance, "covariance": covariance}
         full = {name: np.broadcast_to(np.asarray(number, dtype=np.float64), size) for name, number in numbers.items()}
-        return {**full, "weekday": weekday, "n": n, "days": days, "reason": np.broadcast_to(reason, size)}
+        return {
+            **full,
+            "weekday": np.full(size, weekday),
+            "n": n,
+            "days": days,
+            "reason": np.broadcast_to(reason, size),
+        }
 
     if age == horizon_days(label):
         return told(1.0, 1.0, 1.0, 0.0, 0.0, nothing, 0)
@@ -235,15 +248,16 @@ def share_of(
     half = np.exp(Z95 * np.sqrt(error))
     value = np.where(is_known, np.round(share, 9), np.where(n > 0, 0.0, np.nan))
     high = np.round(np.maximum(share, np.minimum(1.0, share * half)), 9)
-    reasons = [
-        None if known else f"no {OUTCOMES[y]} label is known at age {age}" if labels
-        else f"no {OUTCOMES[y]} label in {of} days"
-        for known, labels, of in zip(is_known, n, days, strict=True)
-    ]  # fmt: skip
+    for place in np.flatnonzero(~is_known):
+        nothing[place] = (
+            f"no {OUTCOMES[y]} label is known at age {age}"
+            if n[place]
+            else f"no {OUTCOMES[y]} label in {days[place]} days"
+        )
     bounds = (np.round(share / half, 9), high, np.round(curve.variance[age, y, whose], 12),
               np.round(curve.covariance[age, whose], 12))  # fmt: skip
     low, high, variance, covariance = (np.where(is_known, numbers, np.nan) for numbers in bounds)
-    return told(value, low, high, variance, covariance, np.array(reasons, dtype=object), kind)
+    return told(value, low, high, variance, covariance, nothing, kind)
 
 
 def fill_triangle(triangle: Triangle, counted: pd.DataFrame) -> None:
@@ -251,18 +265,19 @@ def fill_triangle(triangle: Triangle, counted: pd.DataFrame) -> None:
     last_age = triangle.arrived.shape[1] - 1
     places, part = triangle.positions(counted["prediction_day"]), triangle.places(counted["slice"])
     is_inside = places >= 0
-    touched = np.unique(np.stack([places[is_inside], part[is_inside]]), axis=1)
-    triangle.arrived[touched[0], :, :, touched[1]] = 0.0
+    is_touched = np.zeros((triangle.arrived.shape[0], len(triangle.slices)), dtype=bool)
+    is_touched[places[is_inside], part[is_inside]] = True
+    days, slices = np.nonzero(is_touched)
+    triangle.arrived[days, :, :, slices] = 0.0
     age = counted["age"].to_numpy(np.float64)
     is_positive, n = counted["is_positive"].to_numpy(object), counted["n"].to_numpy(np.float64)
     is_in_time = (age <= last_age) & is_inside
-    is_request = np.array([pd.isna(value) for value in is_positive], dtype=bool)
+    is_request = counted["is_positive"].isna().to_numpy()
     for counts, is_theirs in ((triangle.arrived, ~is_request), (triangle.predicted, is_request)):
         rows = is_in_time & is_theirs
         at: tuple[Any, ...] = (places[rows], np.maximum(age[rows], 0).astype(int))
         outcome = () if counts is triangle.predicted else (np.where(is_positive[rows].astype(bool), 0, 1),)
         np.add.at(counts, (*at, *outcome, part[rows]), n[rows])
-    days, slices = touched
     triangle.arrived[days, :, :, slices] = np.cumsum(triangle.arrived[days, :, :, slices], axis=1)
     triangle.predicted[days, :, slices] = np.cumsum(triangle.predicted[days, :, slices], axis=1)
 
@@ -312,7 +327,8 @@ def triangle_sql(
             union all
             select slices, prediction_day, day - prediction_day, null, count(*) from asked group by all
         )
-        select unnest(slices) as slice, prediction_day, age, is_positive, n from counted
+        select slice, prediction_day, age, is_positive, sum(n)::bigint as n
+        from (select unnest(slices) as slice, prediction_day, age, is_positive, n from counted) group by all
     """
 
 

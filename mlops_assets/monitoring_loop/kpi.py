@@ -154,9 +154,9 @@ def known_share_sql(completeness: str, *, is_one_sided: bool) -> str:
         "1.0 as g0, 0.0 as v0, 0.0 as c" if is_one_sided else "n.value as g0, n.variance as v0, p.covariance as c"
     )
     return f"""
-        select p.day, p.label_version, p.age_days, p.value as g1, p.variance as v1, {negative}
-        from {completeness} as p
-        join {completeness} as n using (day, label_version, age_days)
+        with shares as (select * replace (coalesce(slice, {literal(ALL)}) as slice) from {completeness})
+        select p.day, p.label_version, p.age_days, p.slice, p.value as g1, p.variance as v1, {negative}
+        from shares as p join shares as n using (day, label_version, age_days, slice)
         where p.outcome = 'positive' and n.outcome = 'negative'
     """
 
@@ -189,7 +189,7 @@ def single_days_sql(name: str, *, is_one_sided: bool) -> str:
                    case when a.state = 'provisional' then k.c else 0.0 end as c
             from kpi_asked as a left join kpi_days as d using (day, prediction_day, version, role, slice)
             left join kpi_known as k on k.day = a.day and k.label_version = a.label_version
-                                    and k.age_days = a.day - a.prediction_day
+                                    and k.age_days = a.day - a.prediction_day and k.slice = a.slice
             where window_days = 1 and (slice = {literal(ALL)} or role = {literal(SERVED)})
         ), summed as (
             select *, case when reason is null and counted > 1 then {total} end as total, {below} as below,

@@ -110,6 +110,17 @@ class Completeness:
         ones, zeros = np.ones(size), np.zeros(size)
         return cls(ones, ones, zeros, zeros, zeros, is_one_sided)
 
+    @classmethod
+    def of(cls, numbers: Array, *, is_one_sided: bool) -> "Completeness":
+        """From one row per question: both shares, their variances, the covariance."""
+        positive, negative, variance_positive, variance_negative, covariance = numbers.T
+        return cls(positive, negative, variance_positive, variance_negative, covariance, is_one_sided)
+
+    def part(self, is_wanted: NDArray[np.bool_]) -> "Completeness":
+        """Of some questions."""
+        arrays = (self.positive, self.negative, self.variance_positive, self.variance_negative, self.covariance)
+        return Completeness.of(np.stack(arrays, axis=1)[is_wanted], is_one_sided=self.is_one_sided)
+
     @property
     def is_whole(self) -> NDArray[np.bool_]:
         """Where nothing is missing."""

@@ -66,7 +66,7 @@ def measure_quality(
         return
     windows = count(con, service, predictions, labels, sorted(days))
     questions = Questions.read(con, windows)
-    known = Known.read(con, service, questions, windows, completeness)
+    known = Known.read(con, service, questions, completeness)
     counted = answers(con, service, questions, known) if service.task == "binary" else ()
     answered = {answer.metric: answer for answer in (*counted, *row_answers(con, service, questions, known))}
     found = [measured(service, questions, known, answer) for answer in answered.values()]

@@ -1,7 +1,9 @@
 """Measure: the answers to the questions of ``quality``: every declared metric, corrected and raw."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from math import ceil
 
 import duckdb
 import numpy as np
@@ -11,59 +13,63 @@ from numpy.typing import NDArray
 from mlops_assets.adapters.engine import frame, literal, rows
 from mlops_assets.monitoring_loop import metrics, quality_counts
 from mlops_assets.monitoring_loop.metrics import Array, Completeness, Estimate, Noise
+from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality_counts import BINS, HISTOGRAM_FROM
 from mlops_assets.monitoring_loop.quality_curves import curve_estimates
-from mlops_assets.monitoring_loop.questions import Questions, Window, taken
+from mlops_assets.monitoring_loop.questions import Questions, taken
 from mlops_assets.service.service import MLService
 
 MIN_COMPLETENESS = 0.02
 """Below this share of known labels a labelled row would stand for more than fifty."""
+OUTCOMES = ("positive", "negative")
+UNKNOWN = "the completeness of this day is not known"
+ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Known:
-    """How much of the labels each question can rest on, and why it is not known where it is not."""
+    """How much of the labels each question can rest on, and why it is not known where it is not.
+
+    ``completeness`` and ``reasons`` have one entry per question; a longer window rests on ``daily``, one entry per day
+    of every question, as ``Questions.daily``.
+    """
 
     completeness: Completeness
     reasons: NDArray[np.object_]
+    daily: Completeness
 
     @classmethod
-    def read(
-        cls,
-        con: duckdb.DuckDBPyConnection,
-        service: MLService,
-        questions: Questions,
-        windows: Sequence[Window],
-        relation: str,
-    ) -> "Known":
-        """Read it from the rows of table ``completeness``; days that are mature are whole."""
-        told = {
-            (day, age, outcome): numbers
-            for day, age, outcome, *numbers in rows(con, completeness_sql(relation, service.label.version))
-        }
-        unknown = (np.nan, np.nan, np.nan, "the completeness of this day is not known")
-        numbers, reasons = np.ones((len(windows), 5)), np.full(len(windows), None, dtype=object)
+    def read(cls, con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, relation: str) -> "Known":
+        """Read it from the rows of table ``completeness``; days that are mature are whole.
+
+        A slice without rows of its own (a home that an older version of this package began) has those of all requests.
+        """
+        label, table = service.label, questions.table
+        told = {tuple(key): numbers for *key, numbers in rows(con, completeness_sql(relation, label.version))}
+        unknown = {"value": np.nan, "variance": np.nan, "covariance": np.nan, "reason": UNKNOWN}
+        question, ages = questions.spread(np.arange(len(table))), questions.ages
+        is_open = (table["state"] == "provisional").to_numpy()[question] & (ages < ceil(label.window / ONE_DAY))
+        numbers, reasons = np.ones((len(question), 5)), np.full(len(table), None, dtype=object)
         numbers[:, 2:] = 0.0
-        for place, window in enumerate(windows):
-            if window.state == "provisional":
-                age = (window.day - window.last).days
-                positive, negative = (told.get((window.day, age, y), unknown) for y in ("positive", "negative"))
-                numbers[place] = positive[0], negative[0], positive[1], negative[1], positive[2]
-                is_one_curve = service.label.is_one_sided or service.label.splits_at is None
-                needed = (positive,) if is_one_curve else (positive, negative)
-                reasons[place] = next((y[3] for y in needed if not (y[0] or 0.0) >= MIN_COMPLETENESS), None)
-        at = questions.table["number"].to_numpy(np.int64)
-        columns = numbers[at].T
-        whole = Completeness(columns[0], columns[1], columns[2], columns[3], columns[4], service.label.is_one_sided)
-        return cls(whole, reasons[at])
+        needed = OUTCOMES[:1] if label.is_one_sided or label.splits_at is None else OUTCOMES
+        slices, of_day = table["slice"].to_numpy(object), table["day"].to_numpy(object)
+        for place in np.flatnonzero(is_open):
+            part, key = slices[question[place]], (of_day[question[place]], int(ages[place]))
+            found = {y: told.get((*key, y, part)) or told.get((*key, y, ALL), unknown) for y in OUTCOMES}
+            positive, negative = (found[y] for y in OUTCOMES)
+            numbers[place] = (
+                positive["value"], negative["value"], positive["variance"], negative["variance"], positive["covariance"]
+            )  # fmt: skip
+            why = next((found[y]["reason"] for y in needed if not (found[y]["value"] or 0.0) >= MIN_COMPLETENESS), None)
+            reasons[question[place]] = reasons[question[place]] or why
+        daily = Completeness.of(numbers, is_one_sided=label.is_one_sided)
+        is_single = questions.is_single
+        single = np.where(is_single[:, None], numbers[questions.starts], [1.0, 1.0, 0.0, 0.0, 0.0])
+        return cls(Completeness.of(single, is_one_sided=label.is_one_sided), reasons, daily)
 
     def part(self, is_wanted: NDArray[np.bool_]) -> Completeness:
         """Of some questions."""
-        every = self.completeness
-        return Completeness(
-            every.positive[is_wanted], every.negative[is_wanted], every.variance_positive[is_wanted],
-            every.variance_negative[is_wanted], every.covariance[is_wanted], every.is_one_sided,
-        )  # fmt: skip
+        return self.completeness.part(is_wanted)
 
 
 @dataclass(frozen=True)
@@ -178,8 +184,9 @@ def histogram_aucs(con: duckdb.DuckDBPyConnection, members: pd.DataFrame) -> Ite
 
 
 def completeness_sql(relation: str, version: str) -> str:
-    """SQL of ``(day, age_days, outcome, value, variance, covariance, reason)`` of one label version."""
+    """SQL of ``(day, age_days, outcome, slice, {value, variance, covariance, reason})`` of one label version."""
+    numbers = "value: value, variance: variance, covariance: covariance, reason: reason"
     return f"""
-        select day, age_days, outcome, value, variance, covariance, reason from {relation}
+        select day, age_days, outcome, coalesce(slice, {literal(ALL)}), {{{numbers}}} from {relation}
         where label_version = {literal(version)}
     """

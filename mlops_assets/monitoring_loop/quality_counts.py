@@ -17,6 +17,8 @@ from mlops_assets.service.labels import LabelDefinition
 
 SERVED = "served"
 """Version and role of whatever answered."""
+STATES_A_DAY = 100_000
+"""A state is numbered by its prediction day, times this, and how many days later the last news of it came."""
 
 
 def scored_sql(predictions: str, first: date, last: date, *, is_chance: bool, kept: Mapping[str, str]) -> str:
@@ -88,9 +90,9 @@ def cells_sql() -> str:
     Reads   ``quality_asked(number, day, last, length)``.
     A state is a prediction day with the last day that brought news of it; one without news has no state.
     """
-    return """
+    return f"""
         create or replace temp table quality_cells as
-        select *, (prediction_day - date '1970-01-01') * 100000 + (as_of - prediction_day) as state
+        select *, (prediction_day - date '1970-01-01') * {STATES_A_DAY} + (as_of - prediction_day) as state
         from (
             select number, length, last, prediction_day, max(news.day) as as_of
             from quality_asked as asked

@@ -59,6 +59,17 @@ class Questions:
         """Which questions are about one day."""
         return np.asarray(self.table["window_days"] == 1, dtype=bool)
 
+    @property
+    def days(self) -> NDArray[np.int64]:
+        """Prediction day of each day of every question, in days since 1970: a state is named by it."""
+        return self.states // quality_counts.STATES_A_DAY
+
+    @property
+    def ages(self) -> NDArray[np.int64]:
+        """Age of each day of every question, at the end of the day that the question is asked on."""
+        asked = self.table["day"].to_numpy("datetime64[D]").astype(np.int64)
+        return np.asarray(self.spread(asked) - self.days, dtype=np.int64)
+
     def spread(self, of_questions: NDArray[Any]) -> NDArray[Any]:
         """A value per question as a value per day of it."""
         return np.repeat(of_questions, np.diff(np.append(self.starts, len(self.states))))

@@ -151,7 +151,7 @@ def test_the_interval_of_a_window_comes_from_how_days_differ(con):
 def fresh(con: duckdb.DuckDBPyConnection, day: date, positive: float, negative: float) -> None:
     """At the end of its day these shares of the labels are known, and quality has a provisional answer."""
     add(con, "completeness", [
-        {"day": day, "label_version": "late10_v1", "outcome": outcome, "age_days": 0, "value": share,
+        {"day": day, "label_version": "late10_v1", "outcome": outcome, "age_days": 0, "slice": "all", "value": share,
          "variance": 0.0, "covariance": 0.0}
         for outcome, share in (("positive", positive), ("negative", negative))
     ])  # fmt: skip

@@ -52,8 +52,8 @@ def known(positive: float | None, negative: float | None = None, *, variance: fl
     return pd.DataFrame(
         [
             {
-                "day": day(10), "age_days": 0, "outcome": outcome, "label_version": "late15", "value": share,
-                "variance": variance, "covariance": 0.0, "reason": reason,
+                "day": day(10), "age_days": 0, "outcome": outcome, "slice": "all", "label_version": "late15",
+                "value": share, "variance": variance, "covariance": 0.0, "reason": reason,
             }
             for outcome, share in shares.items()
         ]

@@ -44,7 +44,15 @@ def all_known(days: Sequence[date]) -> pd.DataFrame:
     """Rows of table ``completeness`` of a service that learns every label at once."""
     return pd.DataFrame(
         [
-            {"day": day, "age_days": age, "outcome": outcome, "value": 1.0, "variance": 0.0, "covariance": 0.0}
+            {
+                "day": day,
+                "age_days": age,
+                "outcome": outcome,
+                "slice": "all",
+                "value": 1.0,
+                "variance": 0.0,
+                "covariance": 0.0,
+            }
             for day in days
             for age in range(3)
             for outcome in ("positive", "negative")
