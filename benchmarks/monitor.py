@@ -30,7 +30,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import yaml
-from monitor_faults import CATALOGUE, Fault
+from monitor_faults import CATALOGUE, SCHEDULE, Fault
 
 from mlops_assets.adapters.engine import frame, open_engine, quote, run
 from mlops_assets.adapters.home import Home
@@ -38,11 +38,13 @@ from mlops_assets.closing.drifting import source_of
 from mlops_assets.closing.world import World
 from mlops_assets.monitoring_loop.bins import LEARNING_DAYS, Bins, learn_bins
 from mlops_assets.monitoring_loop.distances import Reference, plain_distance
-from mlops_assets.monitoring_loop.drift import Limits, find_drift, series_from_profiles, size_gates
+from mlops_assets.monitoring_loop.drift import Limits, find_drift, history_days, series_from_profiles, size_gates
 from mlops_assets.monitoring_loop.events import explain, known_events
 from mlops_assets.monitoring_loop.grid import FEATURES, Grid
 from mlops_assets.monitoring_loop.plain_rules import measures
 from mlops_assets.monitoring_loop.profiles import FrozenBins, profile_features, profile_scores
+from mlops_assets.service.drifting import KnownEvent
+from mlops_assets.service.monitoring import DriftPolicy
 from mlops_assets.services import find_service
 from mlops_assets.tables import BY_NAME
 
@@ -82,10 +84,9 @@ class Year:
     def read(cls, con: duckdb.DuckDBPyConnection, world: World) -> "Year":
         """Profile everything once; bins from the first days, as the service itself learns them."""
         features = world.service.feature_set
-        for name in ("features", "predictions"):
+        for name in ("features", "predictions", "labels"):
             world.lake.view(con, name, BY_NAME[name].columns, name=f"stored_{name}", is_open=name == "features")
-        run(con, copied_sql("features"))
-        run(con, copied_sql("predictions"))
+            run(con, copied_sql(name))
         there = set(frame(con, described_sql("features"))["column_name"])
         categorical = [name for name in features.names if name in features.categorical and name in there]
         numeric = [name for name in features.names if name not in features.categorical and name in there]
@@ -131,7 +132,7 @@ class Year:
 
 def copied_sql(name: str) -> str:
     """SQL that keeps a stored table in the engine."""
-    kept = "filled_on is null" if name == "features" else "true"
+    kept = "filled_on is null" if name == "features" else "true"  # labels: every event, the newest counts
     return f"create or replace temp table {quote(name)} as select * from {quote('stored_' + name)} where {kept}"
 
 
@@ -281,22 +282,46 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
+def outcomes_sql() -> str:
+    """SQL of how each day went in the end: share of late flights, and of flights that never arrived."""
+    return """
+        with known as (select request_id, arg_max(value, known_at) as late from labels group by 1)
+        select prediction_day as day, avg(late) as late, 1 - count(late) / count(*) as gone
+        from predictions left join known using (request_id) where served group by 1 order by 1
+    """
+
+
+def worst_days(year: Year) -> dict[date, str]:
+    """The days that are among the worst twentieth of the year by raw outcomes, with their numbers."""
+    days = frame(year.con, outcomes_sql())
+    is_bad = (days["late"] >= days["late"].quantile(0.95)) | (days["gone"] >= days["gone"].quantile(0.95))
+    return {
+        row.day.date(): f"raw outcomes: {row.late:.0%} late, {row.gone:.0%} never arrived"
+        for row in days[is_bad].itertuples()
+    }
+
+
 def facts(year: Year, found: pd.DataFrame, source: dict[str, str]) -> None:
     """Print every incident of this monitor with what else is known about its days."""
+    bad = worst_days(year)
     told = yaml.safe_load((Path(__file__).parent / "data" / "flights_events.yaml").read_text())["events"]
     real = 0
     listed = incidents(alarms_of(found), source)
-    print("\nincidents of this monitor, and the evidence (a finding of missing values is a fact of the stored rows)")
+    print(
+        "\nincidents of this monitor, and the evidence: a known event, values that are missing in the stored rows, or a"
+    )
+    print("day among the worst twentieth of the year by share of late or of missing arrivals")
     for one in listed:
         rows = found[found["column_name"].isin(one.columns) & found["tier"].isin(["moderate", "severe", "unknown"])]
         rows = rows[pd.to_datetime(rows["day"]).dt.date.isin(one.days)]
         near = [event for event in told if event["start"] - timedelta(days=1) <= one.days[-1]
                 and one.days[0] <= event["end"] and event["kind"] in EVIDENCE]  # fmt: skip
-        missing = rows[(rows["statistic"] == "null_share") & (rows["value"] > rows["expected"])]
-        is_real = bool(near) or len(missing) > 0
+        missing = rows[rows["statistic"].isin(["null_share", "null_alone"]) & (rows["value"] > rows["expected"])]
+        outcome = [bad[day] for day in one.days if day in bad]
+        is_real = bool(near) or len(missing) > 0 or bool(outcome)
         real += is_real
         why = "; ".join(f"{event['id']}: {event.get('evidence', event['reason'])}" for event in near[:1])
-        why = why or ("; ".join(missing["reason"][:1]))
+        why = "; ".join([*outcome[:1], *([why] if why else []), *missing["reason"][:1]])
         print(f"  {one.days[0]} {one.cause:<12} {'fact' if is_real else 'none'}  {rows['reason'].iloc[0][:88]}")
         print(f"{'':>26}{why[:110] or 'nothing known'}")
     low, high = wilson(real, len(listed))
@@ -336,13 +361,20 @@ def first_hit(before: set[tuple[date, str]], after: set[tuple[date, str]], days:
     return None
 
 
-def episodes(fault: Fault, span: tuple[date, date], dates: int, rng: np.random.Generator) -> Iterator[tuple[str, date]]:
-    """Random first days per column; kinds of one column get as many episodes as the others have together."""
+def episodes(
+    fault: Fault, span: tuple[date, date], dates: int, rng: np.random.Generator, events: Sequence[KnownEvent]
+) -> Iterator[tuple[str, date]]:
+    """Random first days per column; kinds of one column get as many episodes as the others have together.
+
+    A masked fault begins with a random one of the known events of at least three days.
+    """
     times = dates * (12 // len(fault.columns) if len(fault.columns) < 12 else 1)
     length = (span[1] - span[0]).days - fault.days
+    inside = [one for one in events if span[0] <= one.start and one.end <= span[1]]
+    begins = [one.start for one in inside if one.start + timedelta(days=2) <= one.end]
     for column in fault.columns:
-        for back in rng.integers(0, length, times):
-            yield column, span[0] + timedelta(days=int(back))
+        for back in rng.integers(0, len(begins) if fault.is_masked else length, times):
+            yield column, begins[back] if fault.is_masked else span[0] + timedelta(days=int(back))
 
 
 def inject(
@@ -351,16 +383,10 @@ def inject(
 ) -> dict[str, int | None]:  # fmt: skip
     """Delay until each method sees one fault; none if it does not."""
     days = [start + timedelta(days=number) for number in range(fault.days)]
-    every = year.numeric + year.categorical
-    columns = every if fault.is_of_table else [column]
-    std = month_std(year.series, column, start)
-    broken = fault.breaks(year.rows(days), column, std, rng)
-    changed = year.profiled(broken, days, columns)
-    own = year.series[year.series["column_name"].isin(columns) & (year.series["subject"] == FEATURES)]
-    kept = own[~pd.to_datetime(own["day"]).dt.date.isin(days)]
-    series = pd.concat([kept, changed[changed["subject"] == FEATURES]], ignore_index=True)
-    after = {METHOD: alarms_of(year.judge(series, days, count))}
-    after |= rule_alarms(year, series, days, month)
+    columns = year.numeric + year.categorical if fault.is_of_table else [column]
+    series = with_fault(year, year.series, fault, column, days, rng)
+    after = {METHOD: alarms_of(year.judge(seen_on(series, days), days, count))}
+    after |= rule_alarms(year, series[series["column_name"].isin(columns)], days, month)
     watched = set(columns) | {"rows"}
     return {
         name: first_hit(
@@ -368,6 +394,50 @@ def inject(
         )
         for name, found in after.items()
     }
+
+
+def with_fault(
+    year: Year, series: pd.DataFrame, fault: Fault, column: str, days: Sequence[date], rng: np.random.Generator
+) -> pd.DataFrame:
+    """The feature series with one fault on some days; all other columns are as they were."""
+    columns = year.numeric + year.categorical if fault.is_of_table else [column]
+    broken = fault.breaks(year.rows(days), column, month_std(year.series, column, days[0]), rng)
+    changed = year.profiled(broken, days, columns)
+    is_hit = series["column_name"].isin(columns) & pd.to_datetime(series["day"]).dt.date.isin(days)
+    both = pd.concat([series[~is_hit], changed], ignore_index=True)
+    return both[both["subject"] == FEATURES]
+
+
+def seen_on(series: pd.DataFrame, days: Sequence[date]) -> pd.DataFrame:
+    """What judging these days can see."""
+    day, back = pd.to_datetime(series["day"]).dt.date, timedelta(days=history_days(DriftPolicy()))
+    return series[(day >= min(days) - back) & (day <= max(days))]
+
+
+AGAIN_DAYS = 40
+
+
+def again_table(year: Year, quiet: Alarms, count: int, dates: int, seed: int) -> None:
+    """Print how often a fault is seen that nobody had confirmed when it came for five days, 40 days before."""
+    rng = np.random.default_rng(seed)
+    first, last = PERIODS["April-August"]
+    loud = quiet[METHOD]
+    print(f"\nthe same fault {AGAIN_DAYS} days after one of five days that nobody confirmed, April-August, seed {seed}")
+    for fault in (fault for fault in CATALOGUE if fault.name in ("shift 1 sd", "unit x1.6", "null 20 %", "stuck")):
+        alone, again = Score(), Score()
+        for column in SCHEDULE:
+            for back in rng.integers(0, (last - first).days - AGAIN_DAYS - fault.days, dates):
+                start = first + timedelta(days=int(back))
+                days = [start + timedelta(days=AGAIN_DAYS + number) for number in range(fault.days)]
+                first_days = [start + timedelta(days=number) for number in range(5)]
+                earlier = with_fault(year, year.series, fault, column, first_days, rng)
+                was_loud = {one for one in loud if one[1] == column}
+                for before, score in ((year.series, alone), (earlier, again)):
+                    series = with_fault(year, before, fault, column, days, rng)
+                    found = alarms_of(year.judge(seen_on(series, days), days, count))
+                    score.add(first_hit(was_loud, {one for one in found if one[1] == column}, days))
+        without = alone.hits / alone.episodes
+        print(f"{fault.name:<24}{again.episodes:>9} {again.words}   without the earlier one {without:.2f}")
 
 
 def month_std(series: pd.DataFrame, column: str, start: date) -> float:
@@ -388,7 +458,7 @@ def detection_table(
     scores: dict[tuple[str, str], Score] = {}
     for fault in CATALOGUE:
         usable = [column for column in fault.columns if column == "rows" or column in year.bins]
-        for column, start in episodes(fault, PERIODS[name], dates, rng):
+        for column, start in episodes(fault, PERIODS[name], dates, rng, known_events(year.world.service.drift)):
             if column in usable:
                 seen = inject(year, fault, column, start, quiet, month, count, rng)
                 for method, delay in seen.items():
@@ -424,14 +494,19 @@ def pooled(scores: dict[tuple[str, str], Score], faults: Sequence[str], method: 
 
 
 def smallest_table(year: Year, found: pd.DataFrame, count: int) -> None:
-    """Print the shift of a mean, in standard deviations of its values, that would be seen on 80 % of days."""
+    """Print the shift of a mean, in standard deviations of its values, that would be seen on 80 % of days.
+
+    On its own or beside the columns that usually move with it, whichever sees it first.
+    """
     limit = Limits.of(year.world.service.drift, count).moderate_z
     gate = year.world.service.drift.min_mean_shift_stds
-    means = found[(found["statistic"] == "mean") & (found["size"] > 0) & found["surprise"].notna()]
+    means = found[(found["statistic"].isin(["mean", "mean_alone"])) & (found["size"] > 0) & found["surprise"].notna()]
     std = (means["value"] - means["expected"]).abs() / means["size"]
     needed = limit * means["scale"] / std.where(std > 0)
-    both = pd.concat([needed - means["size"], needed + means["size"]]).clip(lower=gate)
-    smallest = both.groupby(pd.concat([means["column_name"]] * 2)).quantile(0.8).sort_values()
+    keys = [means["column_name"], means["day"]]
+    sides = [needed - means["size"], needed + means["size"]]
+    both = pd.concat([side.clip(lower=gate).groupby(keys).min() for side in sides])
+    smallest = both.groupby(level="column_name").quantile(0.8).sort_values()
     print("\nsmallest shift of the mean seen on 80 % of days, up or down (sd of the values)")
     listed = [f"{column} {value:.2f}".ljust(40) for column, value in smallest.items()]
     for first in range(0, len(listed), 3):
@@ -499,6 +574,7 @@ def main() -> None:
             for name in PERIODS:
                 detection_table(year, name, quiet, month, count, asked.dates, asked.seed)
                 sys.stdout.flush()
+            again_table(year, quiet, count, asked.dates, asked.seed)
 
 
 if __name__ == "__main__":

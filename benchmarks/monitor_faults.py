@@ -24,7 +24,8 @@ class Fault:
     """One kind of fault. ``is_of_table``: it breaks whole rows, so any column may show it.
 
     ``is_measured``: one of the seven kinds that the design study measured. ``points``: how many rows of a hundred it
-    takes away, if it is one of integrity.
+    takes away, if it is one of integrity. ``is_masked``: it begins with a known event that explains shifts of the same
+    columns.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Fault:
     is_measured: bool = False
     points: float = 0.0
     days: int = 7
+    is_masked: bool = False
 
 
 def shifted(stds: float) -> Break:
@@ -131,6 +133,8 @@ CATALOGUE = (
     Fault("time zone +4 h", later(4), columns=("scheduled_hour",)),
     Fault("category renamed", renamed, columns=("carrier_code", "origin_code"), points=15),
     Fault("categories swapped", mixed_up, columns=("carrier_code", "origin_code")),
+    Fault("null 20 % in an event", without(0.20), columns=SCHEDULE, points=20, days=3, is_masked=True),
+    Fault("unit x1.6 in an event", scaled(1.6), columns=SCHEDULE, days=3, is_masked=True),
     Fault("join fan-out", doubled, columns=("rows",), is_of_table=True),
     Fault("late half-day", halved, columns=("rows",), is_of_table=True),
     Fault("cut off at 18:00", cut_off, columns=("rows",), is_of_table=True),

@@ -13,7 +13,7 @@ os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError
-from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
+from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule, HarmMonitor
 from mlops_assets.service.drifting import AlarmBudget, DriftRule, KnownEvent
 from mlops_assets.service.features import (
     Aggregate,
@@ -61,6 +61,7 @@ __all__ = [
     "ErrorObjective",
     "Expected",
     "FreshnessObjective",
+    "HarmMonitor",
     "GatePolicy",
     "IncidentPolicy",
     "KnownEvent",

@@ -72,6 +72,7 @@ def promises(world: World) -> Iterator[Line]:
         f"at most {drift.alarm_budget.tier2_a_quarter:g} false alarms a quarter, severe on "
         f"{len(drift.critical_features)} critical features, baseline {drift.baseline_days} days",
     )
+    yield from plain_rules(world)
     events = known_events(drift)
     late = [event.id for event in events if not event.is_known_before]
     yield "known events", f"{len(events)}" + (f"; in hindsight: {', '.join(late)}" if late else "")
@@ -111,6 +112,18 @@ def rules(world: World) -> Iterator[Line]:
                 changes.setdefault(found.rule, []).append(found.change)
     for rule, consequence in declared:
         yield "rule", f"{rule.sentence} -> {consequence}; {in_words(rule, noise_of(changes.get(rule.sentence, [])))}"
+
+
+def plain_rules(world: World) -> Iterator[Line]:
+    """Every plain rule over inputs with what it would have done in the last closed quarter."""
+    from mlops_assets.closing.hindsight import rule_records
+
+    declared = world.service.drift.rules
+    last = world.closed_through() if declared and "profiles" in world.lake.tables() else None
+    for record in rule_records(world, last) if last else ():
+        yield "plain rule", f"{record.in_words()} ({record.rule.tier})"
+    for rule in declared if last is None else ():
+        yield "plain rule", f"{rule.measure} {rule.threshold:g} ({rule.tier}): no day is closed yet"
 
 
 def _source(world: World, source: Source) -> str:

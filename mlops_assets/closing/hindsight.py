@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.engine import copy_sql, literal, open_engine, register_days, run
-from mlops_assets.closing.world import World
+from mlops_assets.adapters.engine import copy_sql, literal, open_engine, put, register_days, run
+from mlops_assets.closing.roles import ROLE_COLUMNS, told_by_ledger
+from mlops_assets.closing.world import World, arrow
 from mlops_assets.monitoring_loop.evidence import reach_days, read_evidence
+from mlops_assets.monitoring_loop.grid import history_days, series_from_profiles
+from mlops_assets.monitoring_loop.plain_rules import RuleRecord, records
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality
 from mlops_assets.tables import BY_NAME
 
 BLOCK_DAYS = 28
+QUARTER_DAYS = 91
 
 
 def stored_quality_sql(label_version: str) -> str:
@@ -43,6 +47,21 @@ def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]
                 world.service, read_evidence(con, world.service, days=part, blocked=blocked), con=con
             )
         ]
+
+
+def rule_records(world: World, last: date) -> list[RuleRecord]:
+    """What the declared plain rules would have done in the quarter that ends on ``last``."""
+    policy, first = world.service.drift, max(last - timedelta(days=QUARTER_DAYS - 1), world.service.first_day)
+    if not policy.rules:
+        return []
+    start = max(first - timedelta(days=history_days(policy)), world.service.first_day)
+    told, _ = told_by_ledger(world, list(days_between(start, last)))
+    with open_engine() as con:
+        world.lake.view(con, "profiles", BY_NAME["profiles"].columns, first=start, last=last)
+        put(con, "roles", arrow(told, ROLE_COLUMNS))
+        label = world.service.label.version
+        series = series_from_profiles(con, profiles="profiles", roles="roles", label_version=label)
+    return records(series, list(days_between(first, last)), policy)
 
 
 def _parts(days: Sequence[date]) -> list[Sequence[date]]:

@@ -16,7 +16,9 @@ from mlops_assets.closing.world import World, arrow
 from mlops_assets.tables import BY_NAME, Column
 
 CHAMPION = "champion"
-_COLUMNS = (Column("day", "DATE", ""), Column("feature_version", "VARCHAR", ""), Column("model_version", "VARCHAR", ""))
+ROLE_COLUMNS = (
+    Column("day", "DATE", ""), Column("feature_version", "VARCHAR", ""), Column("model_version", "VARCHAR", ""),
+)  # fmt: skip
 
 
 def open_roles(world: World, block: Block, first: date) -> None:
@@ -24,7 +26,7 @@ def open_roles(world: World, block: Block, first: date) -> None:
     before = min(block.days)
     closed = list(days_between(max(first, world.service.first_day), before - timedelta(days=1)))
     told, asked = told_by_ledger(world, closed)
-    put(block.con, "told_roles", arrow(told, _COLUMNS))
+    put(block.con, "told_roles", arrow(told, ROLE_COLUMNS))
     edges = (min(asked), max(asked)) if asked else (date.min, date.min)
     columns = BY_NAME["predictions"].columns
     world.lake.view(block.con, "predictions", columns, name="closed_answers", first=edges[0], last=edges[1])

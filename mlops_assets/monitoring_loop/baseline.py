@@ -28,6 +28,9 @@ VOLUME_WEEKS = 8
 MIN_SAME_WEEKDAYS = 3
 MAD_TO_STD = 1.4826
 ORDINARY_SHARE = 0.1
+TAIL_SHARE = 3.5e-4
+"""Share of days on which one of 190 series may be wrong within six false alarms a quarter."""
+MAX_TAIL_STEP = 1.0
 CUSUM_ALLOWANCE = 0.75
 """Slack of the slow-drift sum, in standard deviations; with a limit of 5, one false alarm in 3,500 days."""
 
@@ -109,10 +112,14 @@ def spread_out(weekdays: Floats, weeks: int) -> Floats:
     return np.tile(weekdays, (1, 1, weeks))
 
 
-def forecast_level(values: Floats, versions: Floats, policy: DriftPolicy, *, known: Floats) -> Forecast:
+def forecast_level(
+    values: Floats, versions: Floats, policy: DriftPolicy, *, known: Floats, tolerance: Floats | float = 0.0
+) -> Forecast:
     """Median of the baseline, plus a shrunken weekday term, plus half the median error of the last week.
 
-    ``known`` holds those of the values that may stand in a baseline.
+    Args:
+        known: those of the values that may stand in a baseline.
+        tolerance: a value that is so near to one of the baseline days is no farther out than it.
     """
     baseline = baseline_days(known, versions, policy)
     count_known = (~np.isnan(baseline)).sum(axis=-1)
@@ -128,11 +135,14 @@ def forecast_level(values: Floats, versions: Floats, policy: DriftPolicy, *, kno
     today = values[..., window_days(policy) :]
     errors = today - expected
     with np.errstate(invalid="ignore"):
-        beyond = np.where(errors[..., None] < 0, baseline <= today[..., None], baseline >= today[..., None])
+        near = np.nan_to_num(np.broadcast_to(tolerance, today.shape))[..., None]
+        below, above = baseline <= today[..., None] + near, baseline >= today[..., None] - near
+        beyond = np.where(errors[..., None] < 0, below, above)
         is_common = beyond.sum(axis=-1) >= np.maximum(ORDINARY_SHARE * count_known, 1)
         rest = np.where(np.isnan(inner), 0.0, inner)
         std = np.sqrt((rest * rest).sum(axis=-1) / np.maximum(count_known, 1))
-        is_ordinary = is_common & (np.abs(weekday).max(axis=-1) < np.maximum(std, np.abs(errors) / 2))
+        between = np.sqrt((weekday * weekday).sum(axis=-1) / WEEK)
+        is_ordinary = is_common & (between < np.maximum(std, np.abs(errors) / 2))
     return Forecast(count_known, expected, errors, inner, is_ordinary)
 
 
@@ -180,24 +190,50 @@ def surprise(forecast: Forecast, *, noise: Floats, usable: Bools, policy: DriftP
         noise: variance that each judged day has anyway: a floor, and the sampling error of its rows.
         usable: days whose error may stand as a past error (a baseline without any variation says nothing).
         policy: how many days count.
-
-    Until ``baseline_days`` past errors are known, the deviations of the baseline days stand in for the rest.
     """
     length = policy.residual_days
     past = trailing(np.where(usable, forecast.errors, np.nan), length)
-    errors, inner = forecast.errors[..., length:], forecast.inner[..., length:, :]
+    return surprise_beside(
+        past, forecast.errors[..., length:], inner=forecast.inner[..., length:, :], noise=noise, policy=policy
+    )
+
+
+def surprise_beside(past: Floats, errors: Floats, *, inner: Floats, noise: Floats, policy: DriftPolicy) -> Surprise:
+    """Errors beside those of the days before them, newest first.
+
+    Until ``baseline_days`` past errors are known, the deviations ``inner`` of the baseline days stand in for the rest.
+    """
     is_cold = (~np.isnan(past)).sum(axis=-1) < policy.baseline_days
     pool = np.concatenate([past, np.where(is_cold[..., None], inner, np.nan)], axis=-1)
-    back = np.concatenate([np.arange(length), np.arange(inner.shape[-1])])
+    back = np.concatenate([np.arange(past.shape[-1]), np.arange(inner.shape[-1])])
     side = np.where(errors < 0, -1.0, 1.0)
-    usual = MAD_TO_STD * np.nan_to_num(median(np.abs(pool)))
-    spread = np.maximum(usual, second_worst(side[..., None] * pool, back) / 2)
+    middle = np.nan_to_num(median(np.abs(pool)))
+    second = second_worst(side[..., None] * pool, back)
+    spread = np.maximum(MAD_TO_STD * middle, second / 2 * tail_factor(second, middle, (~np.isnan(pool)).sum(axis=-1)))
     scale = np.sqrt(spread * spread + noise)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(scale > 0, side * errors / scale, np.where(errors == 0, 0.0, 99.0))
     cusum, is_rising = slow_drift(side[..., None] * past, side * errors)
     quiet = np.where(is_cold, 0.0, cusum)
     return Surprise(scale, np.where(np.isnan(errors), np.nan, np.minimum(z, 99.0)), quiet, is_rising)
+
+
+def tail_factor(second: Floats, middle: Floats, count: Ints) -> Floats:
+    """How many times as far as with an exponential tail the rare errors of a series lie; 1 for lighter tails.
+
+    A Weibull tail through the median and the second worst of ``count`` errors, followed out to the share of days on
+    which a series may be wrong: heavy rain after a dry month is far beyond all that month had, and ordinary.
+    Never more than a tail of shape 1/2.
+
+    >>> tail_factor(np.array([2.2, 30.0]), np.array([0.67, 0.5]), np.array([75, 75])).round(1).tolist()
+    [1.0, 2.2]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        outer = np.log(np.maximum(count, 8) / 2)
+        shape_inverse = np.where(middle > 0, np.log(second / middle) / np.log(outer / np.log(2.0)), np.inf)
+        steeper = np.clip(np.where(second > 0, shape_inverse - 1.0, 0.0), 0.0, MAX_TAIL_STEP)
+    factor: Floats = (np.log(1 / TAIL_SHARE) / outer) ** steeper
+    return factor
 
 
 def second_worst(errors: Floats, back: Ints) -> Floats:

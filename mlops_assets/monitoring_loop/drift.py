@@ -140,11 +140,12 @@ def judged(
     """The rows of one statistic."""
     offset = grid.is_usable.shape[1] - shifts.value.shape[1]
     has_rows = ~np.isnan(grid.numbers["n"])
+    row_of = {key: position for position, key in enumerate(grid.keys)}
     for day, limit in zip(days, limits, strict=True):
         at = grid.position(day) - offset
         present = {key[0] for key, there in zip(grid.keys, has_rows[:, at + offset], strict=True) if there}
         for position, key in enumerate(shifts.keys):
-            has_row = shifts.statistic == "volume" or has_rows[position, at + offset]
+            has_row = shifts.statistic == "volume" or has_rows[row_of[key], at + offset]
             if not has_row and key[0] in present:
                 continue
             if np.isnan(shifts.value[position, at]) and not is_missed(shifts, position, at):
@@ -244,6 +245,7 @@ def is_structural(shift: Shift, *, is_learning: bool) -> bool:
 
 SHARE_WORDS = {
     "null_share": "without a value",
+    "null_alone": "without a value, alone among the columns that usually lack theirs together",
     "out_of_range": "out of the range of the first weeks",
     "new_category": "with a text that is new",
 }
@@ -270,6 +272,11 @@ def in_words(shift: Shift) -> str:
     if shift.statistic.startswith("distance"):
         since = " over seven days" if shift.statistic == "distance_7d" else ""
         return f"{shift.column}: distribution {shift.value:.2f} away{since}, expected {shift.expected:.2f} ({z})"
+    if shift.statistic == "mean_alone":
+        return (
+            f"{shift.column}: mean {shift.value:.4g} alone; columns that usually move with it say "
+            f"{shift.expected:.4g} +- {shift.scale:.2g} ({z}, {shift.size:.1f} sd of the baseline)"
+        )
     if shift.is_flat:
         return f"{shift.column}: mean {shift.value:.4g}, had been constant at {shift.expected:.4g}"
     return (
@@ -282,6 +289,7 @@ def size_gates(policy: DriftPolicy) -> dict[str, float]:
     """From which size on a shift counts, per statistic that an event can explain."""
     return {
         "mean": policy.min_mean_shift_stds,
+        "mean_alone": policy.min_mean_shift_stds,
         "spread": policy.min_spread_shift_log,
         "distance": policy.min_distance,
         "distance_7d": policy.min_distance,

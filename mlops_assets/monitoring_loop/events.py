@@ -23,7 +23,7 @@ from mlops_assets.service.monitoring import DriftPolicy
 ENVELOPE = 1.5
 """An event may be so many times as large as the largest of its kind before it."""
 SEVERE_TIMES_GATE = 3
-SHIFTS = ("mean", "spread", "distance", "distance_7d", "volume")
+SHIFTS = ("mean", "mean_alone", "spread", "distance", "distance_7d", "volume")
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -156,10 +156,12 @@ def _envelope(
 ) -> float:
     """The largest size that an event explains: declared, or three times the gate, or 1.5 times its like before."""
     statistic = str(row["statistic"])
-    declared = event.max_size.get(statistic, SEVERE_TIMES_GATE * gates[statistic])  # type: ignore[call-overload]
+    same = {"mean_alone": "mean"}.get(statistic, statistic)  # a mean that moves alone has the size of a mean
+    given = event.max_size.get(statistic, event.max_size.get(same))  # type: ignore[call-overload]
+    declared = SEVERE_TIMES_GATE * gates[statistic] if given is None else given
     before = [other for other in events if other.kind == event.kind and other.end < event.start]
-    same = history[(history["column_name"] == row["column_name"]) & (history["statistic"] == statistic)]
-    seen = [size for day, size in zip(same["day"], same["size"], strict=True) if any(o.start <= day <= o.end for o in before)]  # fmt: skip # noqa: E501
+    like = history[(history["column_name"] == row["column_name"]) & (history["statistic"] == statistic)]
+    seen = [size for day, size in zip(like["day"], like["size"], strict=True) if any(o.start <= day <= o.end for o in before)]  # fmt: skip # noqa: E501
     largest = max([size for size in seen if not pd.isna(size)], default=0.0)
     return float(max(declared, ENVELOPE * largest))
 

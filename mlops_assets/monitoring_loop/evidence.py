@@ -24,6 +24,8 @@ from mlops_assets.service.service import MLService
 CHAMPION, FALLBACK, SERVED = "champion", "fallback", "served"
 WEEKS = 8
 """Weeks of the same weekday that a rule compares with."""
+LOSSES = ("brier", "log_loss", "mae", "multiclass_log_loss")
+"""The first of them that is measured is watched for small lasting harm."""
 MIN_COMPLETENESS = 0.5
 """Below this share of labels a provisional number is not judged."""
 
@@ -97,7 +99,23 @@ def asked_by(service: MLService) -> dict[Asked, int]:
         days = monitor.residual_days + 2 * max(monitor.windows_days)
         for metric in ("positive_share", "calibration_ratio"):
             asked[Asked(CHAMPION, ALL, metric, 1)] = days + maturing
+    harm, loss = service.quality.harm, loss_of(service)
+    if harm and loss:
+        for series in asked_for_harm(loss):
+            asked[series] = max(asked.get(series, 0), harm.days + maturing)
     return asked | ({UNMODELLED: max(asked.values())} if asked else {})
+
+
+def loss_of(service: MLService) -> str | None:
+    """The loss that is watched for small lasting harm, if any is measured."""
+    return next((name for name in LOSSES if name in service.quality.metrics), None)
+
+
+def asked_for_harm(loss: str) -> tuple[Asked, Asked, Asked]:
+    """What that reads: both losses of a day, and what the champion's exceeds its estimate by."""
+    roles = ((CHAMPION, loss), (FALLBACK, loss), (CHAMPION, f"{loss}_surprise"))
+    champion, fallback, surprise = (Asked(role, ALL, metric, 1) for role, metric in roles)
+    return champion, fallback, surprise
 
 
 def series_of(rule: DegradationRule) -> list[Asked]:

@@ -6,6 +6,7 @@ every day on data whose days differ (``python benchmarks/monitor.py``).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -50,6 +51,45 @@ def ruled(series: pd.DataFrame, grid: Grid, days: Sequence[date], policy: DriftP
                         *(day, subject, ALL, column, f"rule_{rule.measure}", "trailing", value, nothing, nothing),
                         *(nothing, nothing, None, tier, reason),
                     )
+
+
+@dataclass(frozen=True)
+class RuleRecord:
+    """What a rule would have done on some days: alarms (one per column and day), and on how many of the days."""
+
+    rule: DriftRule
+    alarms: int
+    alarmed_days: int
+    days: int
+
+    def in_words(self) -> str:
+        """One line for people.
+
+        >>> RuleRecord(DriftRule(measure="psi", threshold=0.2), 2400, 91, 91).in_words()
+        'psi above 0.2: would have given 2400 alarms on 91 of the last 91 days'
+        """
+        side = "below" if self.rule.measure == "ks" else "above"
+        would = "gave or would have given" if self.rule.tier == "moderate" else "would have given"
+        return (
+            f"{self.rule.measure} {side} {self.rule.threshold:g}: {would} {self.alarms} alarms on "
+            f"{self.alarmed_days} of the last {self.days} days"
+        )
+
+
+def records(series: pd.DataFrame, days: Sequence[date], policy: DriftPolicy) -> list[RuleRecord]:
+    """What each declared rule would have done on these days, whether or not it was declared then."""
+    if not policy.rules or not days:
+        return []
+    grid = Grid.of(series, min(days), max(days), policy, ())
+    measured = measures(series, grid, {rule.measure for rule in policy.rules})
+    at = [grid.position(day) for day in days]
+    found = []
+    for rule in policy.rules:
+        values = np.round(measured[rule.measure][:, at], 9)
+        with np.errstate(invalid="ignore"):
+            fires = values < rule.threshold if rule.measure == "ks" else values > rule.threshold
+        found.append(RuleRecord(rule, int(fires.sum()), int(fires.any(axis=0).sum()), len(days)))
+    return found
 
 
 def verdict_of(rule: DriftRule, column: str, value: float) -> tuple[str, str]:

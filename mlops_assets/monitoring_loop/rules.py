@@ -9,8 +9,9 @@ import pandas as pd
 
 from mlops_assets.monitoring_loop.calibration import CALIBRATION, watch_calibration
 from mlops_assets.monitoring_loop.degradation import INCIDENT, RETRAINING, Evaluation, evaluate
-from mlops_assets.monitoring_loop.evidence import Evidence
+from mlops_assets.monitoring_loop.evidence import Evidence, loss_of
 from mlops_assets.monitoring_loop.findings import Finding
+from mlops_assets.monitoring_loop.harm import watch_harm
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.slices import where_it_sits
 from mlops_assets.service.service import MLService
@@ -68,6 +69,9 @@ def _evaluations(service: MLService, evidence: Evidence) -> Iterator[Evaluation]
         yield evaluate(rule, evidence, leads_to=INCIDENT)
     if service.quality.calibration:
         yield from watch_calibration(service.quality.calibration, evidence)
+    loss = loss_of(service)
+    if service.quality.harm and loss:
+        yield from watch_harm(service.quality.harm, loss, evidence)
     for rule in service.retrain_when:
         yield evaluate(rule, evidence, leads_to=RETRAINING)
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlops_assets.monitoring_loop import baseline
-from mlops_assets.monitoring_loop.baseline import WEEK, Bools, Floats, Ints, Surprise, window_days
+from mlops_assets.monitoring_loop.baseline import WEEK, Bools, Floats, Forecast, Ints, Surprise, window_days
+from mlops_assets.monitoring_loop.companions import alone
 from mlops_assets.monitoring_loop.distances import distance, last_days, reference
 from mlops_assets.monitoring_loop.grid import FEATURES, LEAD_DAYS, Grid
 from mlops_assets.service.monitoring import DriftPolicy
 
 ROWS = "rows"
 """Column of the volume series."""
-INTEGRITY = frozenset({"null_share", "constant", "out_of_range", "new_category"})
+INTEGRITY = frozenset({"null_share", "null_alone", "constant", "out_of_range", "new_category"})
 FLOORS = {"mean": 0.02, "spread": 0.02, "share": 0.01, "volume": 0.02, "distance": 0.10}
 """Smallest believable scale: in standard deviations of the values, in log, in asin(sqrt(share)), relative, in log."""
 FEW_ROWS = 500
@@ -48,10 +49,10 @@ class Shifts:
 
 def all_shifts(grid: Grid, policy: DriftPolicy) -> Iterator[Shifts]:
     """Every statistic, for the days of the grid that have a whole history before them."""
-    yield mean_shifts(grid, policy)
+    yield from mean_shifts(grid, policy)
     yield spread_shifts(grid, policy)
     for statistic, counted in (("null_share", "nulls"), ("out_of_range", "out_of_range"), ("new_category",) * 2):
-        yield share_shifts(grid, policy, statistic, counted)
+        yield from share_shifts(grid, policy, statistic, counted)
     yield constant_shifts(grid, policy)
     beside = reference(np.where(grid.in_baseline[..., None], grid.counts, 0.0), grid.binned)
     today = np.where(grid.is_usable[..., None], grid.counts, 0.0)
@@ -99,31 +100,60 @@ def _in_baseline(grid: Grid, values: Floats) -> Floats:
     return found
 
 
-def mean_shifts(grid: Grid, policy: DriftPolicy) -> Shifts:
-    """Means of numbers; size in standard deviations of the single values of the baseline."""
+def mean_shifts(grid: Grid, policy: DriftPolicy) -> Iterator[Shifts]:
+    """Means of numbers, each on its own and beside its companions; size in standard deviations of single values."""
     day, runs, past = Moments.of(grid), grid.runs[:, LEAD_DAYS:], window_days(policy)
     known = _in_baseline(grid, day.means)
-    forecast = baseline.forecast_level(day.means, runs, policy, known=known)
     std = baseline.pooled_std(day.counts, known, day.variances, runs, policy)
+    near = policy.min_mean_shift_stds * std
+    forecast = baseline.forecast_level(day.means, runs, policy, known=known, tolerance=near)
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = (FLOORS["mean"] * std) ** 2 + std * std / day.counts[..., past:]
-        size = np.abs(forecast.errors) / std
-    size = np.where(std > 0, size, np.where(forecast.errors == 0, 0.0, 99.0))
     late = slice(policy.residual_days, None)
     usable = (std > 0) & ~np.isnan(known[..., past:])
-    found = baseline.surprise(forecast, noise=noise[..., late], usable=usable, policy=policy)
-    return Shifts(
+    own = Shifts(
         statistic="mean",
         keys=grid.keys,
         gate=policy.min_mean_shift_stds,
         value=day.means[..., past:][..., late],
         expected=forecast.expected[..., late],
-        size=np.minimum(size, 99.0)[..., late],
+        size=_in_stds(forecast.errors, std)[..., late],
         known=forecast.known[..., late],
         is_flat=(std <= 0)[..., late],
         is_ordinary=forecast.is_ordinary[..., late],
-        surprise=found,
+        surprise=baseline.surprise(forecast, noise=noise[..., late], usable=usable, policy=policy),
     )
+    beside, members = alone_shifts(grid, policy, own, forecast, noise[..., late], usable=usable)
+    size = _in_stds(beside.value - beside.expected, std[members][:, late])
+    yield own
+    yield replace(beside, statistic="mean_alone", size=size)
+
+
+def _in_stds(errors: Floats, std: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.abs(errors) / std
+    found: Floats = np.minimum(np.where(std > 0, size, np.where(errors == 0, 0.0, 99.0)), 99.0)
+    return found
+
+
+def alone_shifts(
+    grid: Grid, policy: DriftPolicy, own: Shifts, forecast: Forecast, noise: Floats, *, usable: Bools
+) -> tuple[Shifts, Ints]:
+    """A statistic of the features beside what their companions say, and which series these are.
+
+    A column without companions has no value. ``expected`` is the value less its surprise: right where a statistic is
+    predicted as it stands.
+    """
+    members = np.array([at for at, (subject, _) in enumerate(grid.keys) if subject == FEATURES], dtype=np.int64)
+    left = alone(forecast.errors[members], usable[members], policy)
+    nothing = np.zeros((*left.today.shape, 0))
+    found = baseline.surprise_beside(left.past, left.today, inner=nothing, noise=noise[members], policy=policy)
+    value = np.where(np.isnan(left.today), np.nan, own.value[members])
+    is_flat = own.is_flat[members]
+    return Shifts(
+        own.statistic, tuple(grid.keys[at] for at in members), own.gate, value, value - left.today, own.size[members],
+        own.known[members], is_flat, np.zeros_like(is_flat), found,
+    ), members  # fmt: skip
 
 
 def spread_shifts(grid: Grid, policy: DriftPolicy) -> Shifts:
@@ -136,21 +166,34 @@ def spread_shifts(grid: Grid, policy: DriftPolicy) -> Shifts:
         is_real = (day.counts > 1) & (day.variances > 1e-12 * day.means * day.means)
         spread = np.where(is_real, np.log(day.variances) / 2, np.nan)
         noise = FLOORS["spread"] ** 2 + 1 / (2 * day.counts[..., past + late :])
-    return _plain(grid, policy, "spread", spread, noise, policy.min_spread_shift_log, runs=grid.runs, unit=np.exp)
+    gate = policy.min_spread_shift_log
+    return _plain(grid, policy, "spread", spread, noise, gate, runs=grid.runs, unit=np.exp)[0]
 
 
-def share_shifts(grid: Grid, policy: DriftPolicy, statistic: str, counted: str) -> Shifts:
-    """Shares of rows, predicted as asin(sqrt(share)); size as a difference of shares."""
+def share_shifts(grid: Grid, policy: DriftPolicy, statistic: str, counted: str) -> Iterator[Shifts]:
+    """Shares of rows, predicted as asin(sqrt(share)); size as a difference of shares. Nulls also beside companions."""
     n, part = grid.values("n")[:, LEAD_DAYS:], grid.values(counted)[:, LEAD_DAYS:]
+    past, late = window_days(policy), policy.residual_days
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = np.where(n > 0, part / n, np.nan)
-        noise = FLOORS["share"] ** 2 + 1 / (4 * n[..., window_days(policy) + policy.residual_days :])
-    found = _plain(
-        grid, policy, statistic, np.arcsin(np.sqrt(shares)), noise, policy.min_null_shift_share,
-        runs=grid.runs * 0, unit=lambda angle: np.sin(np.clip(angle, 0.0, np.pi / 2)) ** 2,
-    )  # fmt: skip
-    value = shares[..., window_days(policy) + policy.residual_days :]
-    return replace(found, value=value, size=np.abs(value - found.expected), is_ordinary=found.is_flat)
+        noise = FLOORS["share"] ** 2 + 1 / (4 * n[..., past + late :])
+    angles = np.arcsin(np.sqrt(shares))
+    found, forecast = _plain(
+        grid, policy, statistic, angles, noise, policy.min_null_shift_share, runs=grid.runs * 0, unit=_share_of
+    )
+    value = shares[..., past + late :]
+    own = replace(found, value=value, size=np.abs(value - found.expected), is_ordinary=found.is_flat)
+    yield own
+    if statistic == "null_share":
+        usable = ~np.isnan(_in_baseline(grid, angles)[..., past:])
+        beside, _ = alone_shifts(grid, policy, own, forecast, noise, usable=usable)
+        said = _share_of(np.arcsin(np.sqrt(beside.value)) - (beside.value - beside.expected))
+        yield replace(beside, statistic="null_alone", expected=said, size=np.abs(beside.value - said))
+
+
+def _share_of(angle: Floats) -> Floats:
+    found: Floats = np.sin(np.clip(angle, 0.0, np.pi / 2)) ** 2
+    return found
 
 
 def distance_shifts(
@@ -160,7 +203,7 @@ def distance_shifts(
     asked = np.where(grid.is_usable & is_asked, distances, np.nan)[:, LEAD_DAYS:]
     logs = np.log(asked + DISTANCE_OFFSET)
     noise = np.full(logs[..., window_days(policy) + policy.residual_days :].shape, FLOORS["distance"] ** 2)
-    found = _plain(
+    found, _ = _plain(
         grid, policy, statistic, logs, noise, policy.min_distance,
         runs=grid.runs, unit=lambda log: np.maximum(np.exp(log) - DISTANCE_OFFSET, 0.0),
     )  # fmt: skip
@@ -178,8 +221,8 @@ def _plain(
     *,
     runs: Floats,
     unit: "np.ufunc | object",
-) -> Shifts:
-    """A statistic that is predicted as it stands; ``unit`` turns it into what people read."""
+) -> tuple[Shifts, Forecast]:
+    """A statistic that is predicted as it stands, and its forecast; ``unit`` turns it into what people read."""
     past, late = window_days(policy), slice(policy.residual_days, None)
     known = _in_baseline(grid, values)
     forecast = baseline.forecast_level(values, runs[:, LEAD_DAYS:], policy, known=known)
@@ -196,7 +239,7 @@ def _plain(
         is_flat=np.zeros_like(found.z, dtype=bool),
         is_ordinary=forecast.is_ordinary[..., late],
         surprise=found,
-    )
+    ), forecast
 
 
 def constant_shifts(grid: Grid, policy: DriftPolicy) -> Shifts:

@@ -107,3 +107,18 @@ class CalibrationMonitor(Policy):
     moderate_z: float = Field(default=3.0, gt=0)
     residual_days: int = Field(default=60, ge=14)
     min_days: Days = 20
+
+
+class HarmMonitor(Policy):
+    """Watches harm that is too small for any single day and goes on; needs no declaration to be on.
+
+    Two sums over mature days: the champion's loss less the fallback's on the same rows, and the realised loss less
+    the estimated one. A finding is a sum that chance reaches ``false_alarms_a_quarter`` times a quarter, with a mean
+    rise since its begin of at least ``min_rise_share`` of the loss.
+    """
+
+    days: int = Field(default=90, ge=42, description="Mature days that are looked at.")
+    min_days: Days = 28
+    allowance: float = Field(default=0.5, gt=0, description="Slack per day, in standard deviations of the days.")
+    min_rise_share: float = Field(default=0.01, gt=0)
+    false_alarms_a_quarter: float = Field(default=0.3, gt=0, description="Of both sums together.")

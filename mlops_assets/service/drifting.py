@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from mlops_assets.service.policy import Identifier, Policy
 
-Statistic = Literal["mean", "spread", "distance", "distance_7d", "volume"]
+Statistic = Literal["mean", "mean_alone", "spread", "distance", "distance_7d", "volume"]
 """Statistics that an event can explain; null shares, constants and the like it never does."""
 
 

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule
+from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule, HarmMonitor
 from mlops_assets.service.drifting import AlarmBudget, DriftRule
 from mlops_assets.service.kpi import KpiPolicy
 from mlops_assets.service.policy import Identifier, Policy, Share
@@ -40,6 +40,14 @@ class DriftPolicy(Policy):
     )
     training_distance: float = Field(default=0.4, gt=0, description="The same for its distribution.")
 
+    @field_validator("rules")
+    @classmethod
+    def _are_different(cls, rules: tuple[DriftRule, ...]) -> tuple[DriftRule, ...]:
+        named = [rule.measure for rule in rules]
+        if repeated := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} is declared twice; a measure has one threshold")
+        return rules
+
 
 class QualityPolicy(Policy):
     """Which metrics are computed, over which windows and slices.
@@ -50,8 +58,8 @@ class QualityPolicy(Policy):
     ``precision_at_recall``, ``recall_at_precision``, ``calibration_error`` and ``approval_at_risk`` are fixed at.
 
     ``own_metrics`` are functions of yours, measured beside them. ``degradation`` are the sentences that open an
-    incident when they come true; ``calibration`` is watched without being asked (None switches it off). ``kpi`` says
-    what an answer is worth.
+    incident when they come true; ``calibration`` and small lasting ``harm`` are watched without being asked (None
+    switches it off). ``kpi`` says what an answer is worth.
 
     What is not declared follows from the task of the service: its metrics, and whether calibration is watched and
     days are estimated before their labels (yes or no only).
@@ -70,6 +78,7 @@ class QualityPolicy(Policy):
     min_labels: int = Field(default=50, ge=1)
     degradation: tuple[DegradationRule, ...] = ()
     calibration: CalibrationMonitor | None = CalibrationMonitor()
+    harm: HarmMonitor | None = HarmMonitor()
     kpi: KpiPolicy | None = None
 
     @property

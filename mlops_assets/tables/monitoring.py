@@ -103,8 +103,8 @@ RULES = Table(
         ("metric", "VARCHAR", "a metric of table quality or kpi"),
         ("value", "DOUBLE", "the newest window's; calibration: observed share of positives"),
         ("compared", "DOUBLE", "what it stands beside; calibration: predicted share of positives"),
-        ("change", "DOUBLE", "distance in the unit of the limit; calibration: z"),
-        ("scale", "DOUBLE", "calibration: root mean square of the champion's own past gaps"),
+        ("change", "DOUBLE", "distance in the unit of the limit; calibration: z; harm: height of the sum"),
+        ("scale", "DOUBLE", "calibration: root mean square of the champion's own past gaps; harm: half the interval"),
         ("days_broken", "INTEGER", "days beyond the limit"),
         ("days_judged", "INTEGER", "days with a value and something to compare it with"),
         ("of_days", "INTEGER", "days the rule looks at; a missing one is never a good one"),
@@ -193,7 +193,7 @@ DRIFT = Table(
         (
             "statistic",
             "VARCHAR",
-            "mean, spread, distance, distance_7d, volume: shifts; null_share, constant, "
+            "mean, mean_alone, spread, distance, distance_7d, volume: shifts; null_share, null_alone, constant, "
             "out_of_range, new_category: integrity; rule_<name>: a declared plain rule",
         ),
         ("baseline", "VARCHAR", "trailing: the days before; training: what the champion learned from"),

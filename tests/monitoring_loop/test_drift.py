@@ -340,6 +340,25 @@ def test_a_day_without_rain_is_no_surprise():
     assert tier(found, "mean", HISTORY + 10) == "stable"
 
 
+def test_a_clear_day_after_a_week_of_fog_is_no_surprise_though_it_is_clearer_than_any_day_before():
+    """By a hair: less than the size gate is no farther out."""
+    sight = np.random.default_rng(6).normal(9.9, 0.02, HISTORY + 20).clip(max=9.95)
+    sight[HISTORY + 3 : HISTORY + 10] = 5.0
+    sight[HISTORY + 10] = 10.0
+    found = judged(a_series("sight", sight), [HISTORY + 10])
+    assert tier(found, "mean", HISTORY + 10) == "stable"
+
+
+def test_rain_beyond_all_of_a_dry_month_is_ordinary_and_a_broken_gauge_is_not():
+    """Of a series with rare large values the next one may be more than twice as large."""
+    rain = np.random.default_rng(7).exponential(0.01, HISTORY + 20)
+    rain[HISTORY - 60 : HISTORY : 20] = 0.3
+    rain[HISTORY + 10] = 0.75
+    assert tier(judged(a_series("rain", rain, std=0.2), [HISTORY + 10]), "mean", HISTORY + 10) == "stable"
+    rain[HISTORY + 10] = 2.0
+    assert tier(judged(a_series("rain", rain, std=0.2), [HISTORY + 10]), "mean", HISTORY + 10) == "moderate"
+
+
 def test_bad_data_leaves_the_baseline_when_a_person_says_so_and_a_new_normal_starts_afresh():
     means = noise(260)
     means[200:230] += 1.0
