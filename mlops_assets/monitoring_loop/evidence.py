@@ -24,7 +24,7 @@ from mlops_assets.service.service import MLService
 CHAMPION, FALLBACK, SERVED = "champion", "fallback", "served"
 WEEKS = 8
 """Weeks of the same weekday that a rule compares with."""
-LOSSES = ("brier", "log_loss", "mae", "multiclass_log_loss")
+LOSSES = ("brier", "log_loss", "mae")
 """The first of them that is measured is watched for small lasting harm."""
 MIN_COMPLETENESS = 0.5
 """Below this share of labels a provisional number is not judged."""
