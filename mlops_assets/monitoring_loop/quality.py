@@ -19,6 +19,7 @@ from mlops_assets.monitoring_loop.profiles import ALL, create_if_absent_sql
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known, answers
 from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.monitoring_loop.quality_estimates import ESTIMATED, MIN_DAYS, expectations
+from mlops_assets.monitoring_loop.quality_lift import lift_answers
 from mlops_assets.monitoring_loop.quality_rows import has_worth, kept_columns, row_answers
 from mlops_assets.monitoring_loop.questions import Questions, Window
 from mlops_assets.service.service import MLService
@@ -68,7 +69,8 @@ def measure_quality(
     questions = Questions.read(con, windows)
     known = Known.read(con, service, questions, completeness)
     counted = answers(con, service, questions, known) if service.task == "binary" else ()
-    answered = {answer.metric: answer for answer in (*counted, *row_answers(con, service, questions, known))}
+    others = (*lift_answers(service, questions, known), *row_answers(con, service, questions, known))
+    answered = {answer.metric: answer for answer in (*counted, *others)}
     found = [measured(service, questions, known, answer) for answer in answered.values()]
     found += expected_rows(con, service, questions, known, answered)
     found.append(blocked_rows(service, questions, windows, blocked))

@@ -12,8 +12,9 @@ Task = Literal["binary", "regression", "multiclass", "ranking"]
 
 METRICS: Mapping[str, tuple[str, ...]] = {
     "binary": (
-        "brier", "log_loss", "auc", "calibration_ratio", "positive_share", "lift", "average_precision",
-        "precision_at_recall", "recall_at_precision", "calibration_error", "approval_at_risk", "approval_uplift",
+        "brier", "log_loss", "auc", "calibration_ratio", "positive_share", "lift", "lift_over_fallback",
+        "average_precision", "precision_at_recall", "recall_at_precision", "calibration_error", "approval_at_risk",
+        "approval_uplift",
     ),
     "regression": ("mae", "rmse", "bias", "wape"),
     "multiclass": ("log_loss", "accuracy", "macro_f1"),
@@ -39,7 +40,7 @@ CORE_METRICS: Mapping[str, tuple[str, ...]] = {
 
 HIGHER_IS_BETTER = frozenset(
     {
-        *("auc", "lift", "average_precision", "precision_at_recall", "recall_at_precision"),
+        *("auc", "lift", "lift_over_fallback", "average_precision", "precision_at_recall", "recall_at_precision"),
         *("approval_at_risk", "approval_uplift", "accuracy", "macro_f1", "ndcg", "ctr", "revenue_per_impression"),
     }
 )

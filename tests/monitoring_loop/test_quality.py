@@ -207,6 +207,45 @@ def test_a_brier_score_of_ones_own_is_the_brier_score():
     np.testing.assert_allclose(long["low"], long["low_mine"], atol=0.005)  # linearised there, jackknifed here
 
 
+def test_the_lift_over_the_fallback_is_paired_by_day_and_only_on_the_same_requests():
+    """Both versions suffer from the same hard days, which cancel: the interval of the lift is narrow."""
+    rng, world = np.random.default_rng(1), World()
+    for number in range(9):
+        hard = rng.uniform(0.1, 0.5)
+        for name in range(60):
+            request, outcome = f"{number}/{name}", float(rng.random() < hard)
+            world.predict(number, request, round(float(abs(outcome - 0.7 * rng.random())), 9))
+            if (number, name) != (8, 0):  # once the fallback was not asked
+                cheap = round(float(abs(outcome - 0.8 * rng.random())), 9)
+                world.predict(number, request, cheap, version="m0", role="fallback", served=False)
+            world.label(number, request, outcome)
+    found = world.quality([8, 9, 10], a_service(min_labels=1, metrics=("brier", "lift_over_fallback")))
+
+    of_day = found[(found["day"] == pd.Timestamp(day(8))) & (found["window_days"] == 1)]
+    served, fallback = (
+        one(of_day, prediction_day=day(6), version=v, metric="brier")["value"] for v in ("served", "m0")
+    )
+    lift = one(of_day, prediction_day=day(6), version="served", metric="lift_over_fallback")
+    assert (
+        lift["value"] == pytest.approx(1 - served / fallback, abs=1e-8) and lift["low"] < lift["value"] < lift["high"]
+    )
+    assert one(of_day, prediction_day=day(6), version="m0", metric="lift_over_fallback")["state"] == "not_measured"
+
+    rows = pd.DataFrame(world.predictions).merge(pd.DataFrame(world.labels)[["request_id", "value"]], on="request_id")
+    rows = rows[rows["prediction_day"].isin([day(n) for n in range(1, 8)])]
+    daily = (
+        ((rows["score"] - rows["value"]) ** 2).groupby([rows["prediction_day"], rows["model_version"]]).sum().unstack()
+    )
+    ratio = daily["m1"].sum() / daily["m0"].sum()
+    apart = (daily["m1"] - ratio * daily["m0"]) / daily["m0"].sum()
+    week = one(found, prediction_day=day(7), window_days=7, version="m1", metric="lift_over_fallback")
+    assert week["value"] == pytest.approx(1 - ratio, abs=1e-8)
+    assert week["high"] - week["value"] == pytest.approx(2.446911851 * np.sqrt(7 / 6 * (apart**2).sum()), rel=1e-6)
+
+    last = one(found, day=day(10), prediction_day=day(8), window_days=1, version="m1", metric="lift_over_fallback")
+    assert (last["state"], last["reason"]) == ("not_measured", "the fallback has no score for the same requests")
+
+
 def test_the_first_day_has_no_curve_and_says_so():
     world = World()
     world.predict(0, "a", 0.5)
