@@ -9,6 +9,7 @@ from mlops_assets.adapters.landing import deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.budgeting import budget_lines, newest_report
+from mlops_assets.closing.comparing import OWN_LABELS_DAYS, compared_definitions, comparison_lines, own_labels_share
 from mlops_assets.closing.standing import (
     first_closable,
     incident_events,
@@ -49,6 +50,8 @@ def status_of(world: World, as_of: date | None = None) -> Status:
         ],
         "precision": precision_of(world, last),
         "alarm_budget": budget_lines(newest_report(world, last)) if last else [],
+        "label_definitions": compared_definitions(world, last),
+        "own_labels_share": own_labels_share(world, last),
         "pending_actions": [
             {"decision_id": row["decision_id"], "kind": row["kind"]} for row in pending_decisions(world)
         ],
@@ -196,6 +199,10 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"  precision       {judged['real']} of {judged['closed']} closed incidents were real: {judged['query']}"
     for number, line in enumerate(status["alarm_budget"]):
         yield f"  {'alarm budget' if number == 0 else '':<14}  {line}"
+    if (own := status["own_labels_share"]) is not None:
+        yield f"  own labels      {own:.1%} of {OWN_LABELS_DAYS} days' labels exist only because of our own decision"
+    for number, line in enumerate(comparison_lines(status["label_definitions"])):
+        yield f"  {'' if number else 'labels':<14}  {line}"
     yield f"  actions         {len(status['pending_actions'])} pending"
     for row in status["pending_actions"]:
         yield f"    {row['decision_id']}"

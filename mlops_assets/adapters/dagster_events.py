@@ -103,6 +103,8 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
                 more["open incidents"] = incidents_page(world, report)
             if report.changes:
                 more["changes"] = changes_table(report.changes)
+        if name == "labels" and report.day == world.closed_through():  # one of a block: it is a page, not a record
+            more |= definitions_page(world, report.day)
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
     if report.alarm_budget:
         log(dg.AssetMaterialization(key_of(world.service, BUDGET), metadata=budget_metadata(report.alarm_budget)))
@@ -128,6 +130,14 @@ def incidents_page(world: "World", report: "DayReport") -> dg.MarkdownMetadataVa
     lines = [f"- `{one.incident_id}` ({one.tier}, {one.state}): {one.text}" for one in report.open_incidents]
     pages = [playbook(world.service, one) for one in report.open_incidents if one.told_on == report.day]
     return dg.MetadataValue.md("\n\n---\n\n".join(["\n".join(lines), *pages]))
+
+
+def definitions_page(world: "World", day: date) -> dict[str, dg.MarkdownMetadataValue]:
+    """Two label definitions side by side, where there are two: agreement, rates, and every model under both."""
+    from mlops_assets.closing.comparing import compared_definitions, comparison_page
+
+    compared = compared_definitions(world, day)
+    return {"definitions side by side": dg.MetadataValue.md(comparison_page(compared))} if compared else {}
 
 
 def changes_table(changes: "Sequence[Row]") -> dg.TableMetadataValue:

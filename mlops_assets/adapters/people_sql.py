@@ -23,7 +23,7 @@ from mlops_assets.adapters.home import Home
 from mlops_assets.adapters.lake import Lake, is_older, read_sql
 from mlops_assets.adapters.ledger import EVENTS, Ledger, Row
 from mlops_assets.errors import MlopsError
-from mlops_assets.feedback_loop.labels import label_agreement_sql
+from mlops_assets.feedback_loop.labels import label_agreement_sql, label_quality_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Source
@@ -175,17 +175,21 @@ def view_sql(
     return f"create view {quote(schema)}.{quote(name)} as select {listed} from ({rows}) where {where}"
 
 
-def agreement_view_sql(schema: str) -> str:
-    """SQL of the view that compares label versions; the quality under each stands in ``quality``."""
-    labels = f"{quote(schema)}.{quote('labels')}"
-    return f"create view {quote(schema)}.{quote('label_agreement')} as {label_agreement_sql(labels)}"
+COMPARISONS = {"label_agreement": ("labels", label_agreement_sql), "label_quality": ("outcomes", label_quality_sql)}
+"""Views that compare label definitions: the table that each reads, and its SQL."""
+
+
+def comparison_view_sql(schema: str, name: str) -> str:
+    """SQL of a view that compares label definitions."""
+    table, compared_sql = COMPARISONS[name]
+    return f"create view {quote(schema)}.{quote(name)} as {compared_sql(f'{quote(schema)}.{quote(table)}')}"
 
 
 def _is_named(table: str, query: str | None) -> bool:
     """Whether a query can mean a table: a word of it is its name, or it finds its tables in a way of its own."""
     words = set(re.findall(r"\w+", query.lower())) if query is not None else set()
     in_macro = "outcomes_as_of" in words and table in ("predictions", "labels")
-    in_macro = in_macro or ("label_agreement" in words and table == "labels")
+    in_macro = in_macro or any(name in words and table == read for name, (read, _sql) in COMPARISONS.items())
     return query is None or table in words or in_macro or bool(words & FINDS_TABLES)
 
 
@@ -223,7 +227,8 @@ def _open_service(
         rows = [row for row in ledger.effective(name, service.name) if last is None or row["day"] <= last]
         _keep(con, service.name, name, ledger_types(name), rows)
     _open_outcomes_as_of(con, service, until=max(closed, default=service.first_day))
-    run(con, agreement_view_sql(service.name))
+    for name in COMPARISONS:
+        run(con, comparison_view_sql(service.name, name))
 
 
 def _open_table(

@@ -305,10 +305,16 @@ def _score(world: World, block: Block) -> None:
             scored = _scored(world, block, shift, role, row)
             scored["from_bucket"], scored["to_bucket"] = buckets_of(role, shift.holders, world.service.model.rollout)
             put(block.con, "scored", scored)
-            run(
-                block.con,
-                log_sql(world.name, scored="scored", into="predictions", threshold=world.service.model.threshold),
+            model = world.service.model
+            decides = role != "fallback" or model.rollout.holdback_keeps == "fallback"
+            logged = log_sql(
+                world.name,
+                scored="scored",
+                into="predictions",
+                threshold=model.threshold,
+                decides=decides,
             )
+            run(block.con, logged)
 
 
 def buckets_of(role: str, holders: Collection[str], rollout: RolloutPolicy) -> tuple[int, int]:

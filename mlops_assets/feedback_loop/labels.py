@@ -78,3 +78,38 @@ def label_agreement_sql(labels: str) -> str:
             from compared left join chance using (version, other)
         ) order by version, other
     """
+
+
+def label_quality_sql(outcomes: str) -> str:
+    """SQL that compares what every model version is worth under every two label definitions, on the same requests.
+
+    Reads ``outcomes(request_id, model_version, label_version, score, value)``. Columns: the model version, the two
+    definitions, requests that both label, and under each: the positive share, the mean squared distance between score
+    and outcome (for a yes-or-no outcome the Brier score), and the AUC (ties count one half; null where the outcomes
+    are not both 0 and 1).
+    """
+    return f"""
+        with pairs as (
+            select a.model_version, a.label_version as version, b.label_version as other, a.score, a.value,
+                   b.value as other_value
+            from {outcomes} a join {outcomes} b on a.request_id = b.request_id and a.model_version = b.model_version
+             and a.label_version < b.label_version
+            where a.value is not null and b.value is not null and a.score is not null
+        ), ranked as (
+            select *, rank() over (partition by model_version, version, other order by score)
+                      + (count(*) over (partition by model_version, version, other, score) - 1) / 2.0 as place
+            from pairs
+        )
+        select model_version, version, other, count(*) as n,
+               avg(value) as positive_share, avg(other_value) as other_positive_share,
+               avg(power(score - value, 2)) as brier, avg(power(score - other_value, 2)) as other_brier,
+               {_auc_sql("value")} as auc, {_auc_sql("other_value")} as other_auc
+        from ranked group by all order by model_version, version, other
+    """
+
+
+def _auc_sql(value: str) -> str:
+    """SQL of the share of pairs of a positive and a negative that the ranks put in the right order."""
+    positives = f"sum({value})"
+    area = f"(sum(place * {value}) - {positives} * ({positives} + 1) / 2) / ({positives} * (count(*) - {positives}))"
+    return f"case when max({value}) = 1 and min({value}) = 0 and count(distinct {value}) = 2 then {area} end"

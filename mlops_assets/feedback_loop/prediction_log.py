@@ -16,15 +16,15 @@ def bucket_sql(service: str, request_id: str) -> str:
     return f"(('0x' || left(sha256({literal(service + '/')} || {request_id}), 8))::ubigint % {BUCKETS})::integer"
 
 
-def log_sql(service: str, *, scored: str, into: str, threshold: float | None) -> str:
+def log_sql(service: str, *, scored: str, into: str, threshold: float | None, decides: bool = True) -> str:
     """SQL that adds batch scores to ``into`` (columns of table ``predictions``).
 
     Reads ``scored(day, request_id, model_version, role, from_bucket, to_bucket, score, feature_version, context,
     predicted_at, latency_ms, cost)``. Batch scoring stands for a caller that asked at ``predicted_at``, so that is
     when the row was logged. A row is served if its bucket lies in ``[from_bucket, to_bucket)``, and the share of those
-    buckets is its ``propensity``. The decision is taken on the stored score.
+    buckets is its ``propensity``. The decision is taken on the stored score, unless nobody ``decides``.
     """
-    decision = "null::boolean" if threshold is None else f"score >= {threshold!r}::double"
+    decision = "null::boolean" if threshold is None or not decides else f"score >= {threshold!r}::double"
     return f"""
         insert into {quote(into)} by name
         select day, request_id, model_version, role, bucket >= from_bucket and bucket < to_bucket as served, score,

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlops_assets.service.degradation import DegradationRule
 from mlops_assets.service.policy import Days, Identifier, Policy, Share
@@ -64,3 +64,13 @@ class ModelPolicy(Policy):
     first_training: date | None = Field(default=None, description="No training before this day.")
     approval: Literal["automatic", "sign_off"] = "automatic"
     registered_name: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _there_is_a_decision_to_leave_out(self) -> "ModelPolicy":
+        if self.rollout.holdback_keeps == "no_decision" and (self.threshold is None or not self.rollout.holdback_share):
+            lacking = "threshold" if self.threshold is None else "rollout.holdback_share"
+            raise ValueError(
+                f"holdback_keeps 'no_decision' leaves a decision out, and {lacking} is not declared; declare it, or "
+                "leave holdback_keeps out"
+            )
+        return self

@@ -16,10 +16,12 @@ from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 from mlops_assets import DeclarationError, DriftPolicy, LabelDefinition
 from mlops_assets.adapters.engine import frame, open_engine, put, run
 from mlops_assets.adapters.people_sql import ask
+from mlops_assets.closing.comparing import comparison_page
 from mlops_assets.closing.world import World
-from mlops_assets.feedback_loop.labels import label_agreement_sql, label_timing_sql
+from mlops_assets.feedback_loop.labels import label_agreement_sql, label_quality_sql, label_timing_sql
 from mlops_assets.monitoring_loop.drift import find_drift
 from mlops_assets.monitoring_loop.profiles import Profiled, insert_profiles_sql, profile_labels
+from mlops_assets.status import status_lines, status_of
 
 SWITCH = span(4, 4)[0]
 STRICT = a_service().label.model_copy(
@@ -61,6 +63,43 @@ def test_a_page_compares_the_definitions_on_the_requests_that_both_label(both: W
     assert (agreement, kappa) == pytest.approx((same, (same - by_chance) / (1 - by_chance)))
 
 
+def test_the_page_says_what_each_model_is_worth_under_both_definitions_on_the_same_requests(both: World) -> None:
+    """Computed again from the stored outcomes with scikit-learn; the numbers of ``mlops status`` are these."""
+    from sklearn.metrics import roc_auc_score
+
+    (compared,) = status_of(both)["label_definitions"]
+    outcomes = stored(both, "outcomes").pivot(index=["request_id", "model_version", "score"], columns="label_version",
+                                              values="value").dropna().reset_index()  # fmt: skip
+    (model,) = compared["models"]
+    old, new, score = outcomes["late10_v1"], outcomes["late2_v2"], outcomes["score"]
+    assert model["n"] == len(outcomes) > 50
+    for labels, prefix in ((old, ""), (new, "other_")):
+        assert model[f"{prefix}brier"] == pytest.approx(((score - labels) ** 2).mean(), abs=1e-9)
+        assert model[f"{prefix}auc"] == pytest.approx(roc_auc_score(labels, score), abs=1e-9)
+    lines = list(status_lines(status_of(both)))
+    (first,) = [number for number, line in enumerate(lines) if line.startswith("  labels ")]
+    assert "late10_v1 beside late2_v2" in lines[first] and f"kappa {compared['kappa']:.2f}" in lines[first]
+    assert lines[first + 1].strip().startswith(f"prior: {len(outcomes)} answers, Brier {model['brier']:.4f} and ")
+    page = comparison_page([compared])
+    assert page.splitlines()[-1].startswith(f"| prior | {len(outcomes)} | {model['brier']:.4f} | ")
+    earlier = status_of(both, span(6, 6)[0])["label_definitions"][0]
+    assert earlier["n"] < compared["n"] and status_of(both, span(3, 3)[0])["label_definitions"] == []
+
+
+def test_auc_under_both_definitions_is_that_of_scikit_learn() -> None:
+    """With ties between scores, and a definition under which nothing is positive."""
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(5)
+    score, old = rng.integers(1, 9, 200) / 10, rng.integers(0, 2, 200).astype(float)
+    rows = pd.DataFrame({"request_id": [str(n) for n in range(200)], "model_version": "m", "score": score})
+    told = pd.concat([rows.assign(label_version="v1", value=old), rows.assign(label_version="v2", value=0.0)])
+    with open_engine() as con:
+        put(con, "told", told)
+        (row,) = frame(con, label_quality_sql("told")).to_dict("records")
+    assert row["auc"] == pytest.approx(roc_auc_score(old, score), abs=1e-12) and pd.isna(row["other_auc"])
+
+
 def test_a_changed_meaning_without_a_new_version_is_refused(both: World) -> None:
     changed = a_service().label.model_copy(update={"value": "delay_min > 30"})
     again = World(untrained(label=changed), both.home)
@@ -86,6 +125,16 @@ def test_an_attributed_label_goes_through_the_day_loop(tmp_path: Path) -> None:
     watched = stored(world, "profiles").query("subject == 'default_v2'").groupby("column_name")["total"].sum()
     assert {"label", "delay_hours", "unattributed", "several_candidates", "own_decision"} <= set(watched.index)
     assert watched["several_candidates"] > 0 and watched["own_decision"] == 0
+    assert "  own labels      0.0% of 28 days' labels exist only because of our own decision" in status_lines(
+        status_of(world)
+    )
+
+
+def test_dagster_shows_the_comparison_beside_the_labels_of_the_last_closed_day(both: World) -> None:
+    from mlops_assets.adapters.dagster_events import definitions_page
+
+    page = definitions_page(both, span(8, 8)[0])["definitions side by side"].md_str
+    assert page is not None and page.startswith("**late10_v1 beside late2_v2**: ")
 
 
 def a_shop(redesigned_on: date, days: int = 60) -> pd.DataFrame:

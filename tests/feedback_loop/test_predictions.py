@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from toy_stories import stored, untrained
 from toy_world import a_service, a_world, close, deliver_all, span
 
-from mlops_assets import ModelTier, RolloutPolicy
+from mlops_assets import ModelPolicy, ModelTier, RolloutPolicy
 from mlops_assets.adapters.engine import open_engine, put, run
 from mlops_assets.closing.block import buckets_of, cost_of
 from mlops_assets.feedback_loop.prediction_log import log_sql
@@ -50,6 +51,28 @@ def test_a_declared_holdback_keeps_the_fallbacks_answer() -> None:
     held, rest = served[served["role"] == "fallback"], served[served["role"] == "champion"]
     assert set(held["propensity"]) == {0.2} and (held["bucket"] < 2000).all() and 150 < len(held) < 250
     assert set(rest["propensity"]) == {0.8} and (rest["bucket"] >= 2000).all()
+
+
+@pytest.mark.slow
+def test_a_holdback_may_get_no_decision_at_all_and_the_others_still_do(tmp_path: Path) -> None:
+    """From the first release on a tenth of the parcels is answered by nobody: their labels owe nothing to us."""
+    declared = a_service().model
+    rollout = declared.rollout.model_copy(update={"holdback_share": 0.1, "holdback_keeps": "no_decision"})
+    model = declared.model_copy(update={"threshold": 0.3, "rollout": rollout})
+    world = a_world(tmp_path, a_service(model=model))
+    deliver_all(world.home.landing, span(0, 16))
+    close(world, span(0, 16))
+    asked = stored(world, "predictions").query("served and role != 'prior'")
+    held = asked["role"] == "fallback"
+    assert 0 < held.sum() < 0.3 * len(asked) and set(asked["bucket"][held] // 1000) == {0}
+    assert asked["decision"][held].isna().all() and asked["decision"][~held].notna().all()
+    assert asked["score"][held].notna().all()
+
+
+def test_no_decision_needs_a_decision_to_leave_out() -> None:
+    rollout = RolloutPolicy(holdback_share=0.1, holdback_keeps="no_decision")
+    with pytest.raises(ValueError, match="leaves a decision out, and threshold is not declared; declare it, or leave"):
+        ModelPolicy(**{**a_service().model.model_dump(), "rollout": rollout})
 
 
 def test_without_a_fallback_nobody_is_held_back_and_the_prior_answers_everybody() -> None:
