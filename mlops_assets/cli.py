@@ -276,7 +276,8 @@ def main() -> None:
         click.echo("stopped; run the same command again to go on", err=True)
         sys.exit(INTERRUPTED)
     except MlopsError as error:
-        click.echo(f"mlops: {error}", err=True)
+        said = str(error)
+        click.echo(said if said.startswith("mlops") else f"mlops: {said}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of our output (head, say) has seen enough.

@@ -201,8 +201,13 @@ def open_epoch(world: World, from_day: date, by: str) -> None:
     """Open a new epoch that re-decides from a closed day on, with every file known on its own day (PROTOCOL.md 5).
 
     Raises:
-        RangeError: the day is not closed, so there is nothing to redo.
+        RangeError: the day is not closed, so there is nothing to redo; or others gave the answers, once and for all.
     """
+    if world.service.is_monitor_only:
+        raise RangeError(
+            f"service '{world.name}': its predictions were ingested, so they cannot be decided again. "
+            "Deliver the repaired file; it counts from the first unclosed day on."
+        )
     last = world.closed_through()
     if last is None or not world.service.first_day <= from_day <= last:
         raise RangeError(

@@ -7,6 +7,7 @@ MlopsError
 ├── LeaseHeldError          another run writes this service
 ├── NothingToDoError        asked for work that is already done
 ├── ContractError           a delivered file cannot be used at all
+├── DatabaseError           a database of others cannot be read
 ├── LedgerError             the ledger does not say what was expected of it
 ├── DeliveryError           a message that did not reach every address
 └── RegistryError           a stored model is missing, changed, or not trusted
@@ -40,7 +41,8 @@ class UnknownNameError(DeclarationError):
     def __init__(self, *, where: str, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = get_close_matches(name, names, n=1)
-        fix = (f"Did you mean '{near[0]}'? " if near else "") + "Declared: " + ", ".join(names) + "."
+        all_of_them = "Declared: " + ", ".join(names) + "." if names else "There is none."
+        fix = (f"Did you mean '{near[0]}'? " if near else "") + all_of_them
         super().__init__(where, f"no {kind} is named '{name}'.", fix)
         self.kind, self.name, self.known = kind, name, tuple(names)
 

@@ -182,8 +182,11 @@ def replay_service(
         wait_for_lease(world, seconds=wait_seconds, say=say)
 
     if redo_from:
+        refuse_without_landing(world)
         last = _open_redo(world, redo_from, last, by, wait)
     wanted = plan(world, first, last)
+    if wanted.days:
+        refuse_without_landing(world)
     if wanted.skipped and wanted.days:
         say(f"{wanted.skipped:,} days before {wanted.first} are closed already; skipped")
     progress = Progress(len(wanted.days))
@@ -201,6 +204,18 @@ def replay_service(
     if progress.stopped:
         say(progress.stopped)
     _print_summary(world, Effort(progress.done, time.perf_counter() - started, progress.seconds, spent()), say)
+
+
+def refuse_without_landing(world: World) -> None:
+    """Close nothing from a folder without a landing zone.
+
+    Raises:
+        RangeError: there is none; names the folder and what to do.
+    """
+    from mlops_assets.closing.standing import lacks_landing
+
+    if why := lacks_landing(world):
+        raise RangeError(f"{why}.")
 
 
 def _open_redo(world: World, redo_from: date, last: date | None, by: str, wait: Wait) -> date:

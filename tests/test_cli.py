@@ -84,8 +84,26 @@ def test_an_unknown_service_is_one_sentence_with_the_nearest_name(mlops: Run):
     done = mlops("status", "flight_delay")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "mlops: mlops: no service is named 'flight_delay'. Did you mean 'flight_delays'? Declared: flight_delays.\n"
+        "mlops: no service is named 'flight_delay'. Did you mean 'flight_delays'? Declared: flight_delays.\n"
     )
+
+
+def test_a_folder_without_any_file_closes_nothing_and_is_named(tmp_path: Path):
+    landing = tmp_path / "wrong" / "landing"
+    run = mlops_in(tmp_path / "wrong", landing)
+    done = run("replay", "flight_delays", "--to", str(FIRST))
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"mlops: service 'flight_delays': no file of its sources lies in the landing zone {landing}. "
+        "Deliver one, or name the right folder with MLOPS_LANDING or MLOPS_HOME.\n",
+    )
+    status = run("status", "flight_delays").stdout
+    assert "no day yet" in status and "no file of its sources lies in the landing zone" in status
+
+
+def test_a_name_that_nothing_has_is_told_as_that(mlops: Run):
+    done = mlops("close", "nonsense", "--by", "ana", "--as", "bad_data", "--reason", "x")
+    assert done.stderr == "mlops close: no open incident is named 'nonsense'. There is none.\n"
 
 
 def test_services_of_your_own_replace_the_examples(mlops: Run, tmp_path: Path):

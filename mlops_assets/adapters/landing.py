@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from mlops_assets.adapters.engine import literal, quote, run
+from mlops_assets.adapters.engine import literal, quote, rows, run
 from mlops_assets.service.sources import Source
 
 if TYPE_CHECKING:
@@ -81,6 +81,16 @@ def read_delivery_sql(source: Source, delivery: Delivery, header: Sequence[str])
         f"select * from read_csv({path}, header = true, auto_detect = false, delim = ',', quote = '\"', "
         f"escape = '\"', nullstr = '', columns = {_columns_sql(source, header)}, strict_mode = true)"
     )
+
+
+def misfits_sql(source: Source, delivery: Delivery, header: Sequence[str]) -> str:
+    """SQL of one row: per declared column of a text file, a value that is not of its type; null: all are."""
+    as_text = source.model_copy(update={"columns": dict.fromkeys(source.columns, "VARCHAR")})
+    listed = ", ".join(
+        f"min({quote(name)}) filter (where try_cast({quote(name)} as {kind}) is null)"
+        for name, kind in source.columns.items()
+    )
+    return f"select {listed} from ({read_delivery_sql(as_text, delivery, header)})"
 
 
 def insert_delivery_sql(source: Source, delivery: Delivery, into: str, header: Sequence[str]) -> str:
@@ -228,8 +238,19 @@ def _read_alone(con: duckdb.DuckDBPyConnection, source: Source, delivery: Delive
     except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         return f"the file cannot be read ({error}). Deliver it again, whole."
     except duckdb.Error as error:
-        return f"{_readable(error)} Deliver the file with the declared columns and types."
+        why = _misfit(con, source, delivery, header) or _readable(error)
+        return f"{why} Deliver the file with the declared columns and types."
     return None
+
+
+def _misfit(con: duckdb.DuckDBPyConnection, source: Source, delivery: Delivery, header: Sequence[str]) -> str | None:
+    """Which column of a text file holds what, if a value of another type is what is wrong with it."""
+    try:
+        [found] = rows(con, misfits_sql(source, delivery, header))
+    except duckdb.Error:
+        return None
+    named = zip(source.columns.items(), found, strict=True)
+    return next((f"column '{name}' holds '{value}', declared {kind}." for (name, kind), value in named if value), None)
 
 
 def _readable(error: duckdb.Error) -> str:

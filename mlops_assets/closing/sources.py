@@ -72,11 +72,15 @@ def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
 
 
 def _new_fingerprint(file: Delivery, seen: Any) -> str | None:
-    """The file's fingerprint if nobody looked at these bytes yet; the same size and time means the same bytes."""
+    """The file's fingerprint if nobody looked at these bytes yet; the same size and time means the same bytes.
+
+    A rejected file that is delivered once more is looked at again: its contract may have been put right meanwhile.
+    """
     if seen and (seen["bytes"], seen["modified_ns"]) == (file.bytes, file.modified_ns):
         return None
     fingerprint = file.fingerprint()
-    return None if seen and seen["fingerprint"] == fingerprint else fingerprint
+    is_known = seen and seen["outcome"] == "accepted" and seen["fingerprint"] == fingerprint
+    return None if is_known else fingerprint
 
 
 def _missing(source: Source, days: Sequence[date], delivered: set[date]) -> list[date]:

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 
 from mlops_assets.adapters.calendar import days_between
+from mlops_assets.adapters.landing import deliveries
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.extracting import is_landed
 from mlops_assets.closing.world import World
@@ -208,8 +209,26 @@ def first_closable(world: World) -> Closable:
     holder = world.ledger.holder(world.name)
     if holder is not None:
         return Closable(day, False, f"{holder['holder']} (process {holder['pid']}) is writing '{world.name}'")
-    waits = waits_for(world, day, world.now())
+    waits = lacks_landing(world) or waits_for(world, day, world.now())
     return Closable(day, waits is None, waits or f"{day} may close")
+
+
+def lacks_landing(world: World) -> str | None:
+    """Why nothing can be closed from here: no landing zone, or a new service of which no file ever came; None: it can.
+
+    A wrong folder would close day after day as missing, and what is closed stays.
+    """
+    sources = [source for source in world.service.sources if source.table is None]
+    landing = world.home.landing
+    is_there = landing.is_dir() and (
+        world.closed_through() is not None or any(deliveries(landing, source.name, date.max) for source in sources)
+    )
+    if is_there or not sources:
+        return None
+    return (
+        f"service '{world.name}': no file of its sources lies in the landing zone {landing}. Deliver one, or name the "
+        f"right folder with MLOPS_LANDING or MLOPS_HOME"
+    )
 
 
 def waits_for(world: World, day: date, now: datetime) -> str | None:

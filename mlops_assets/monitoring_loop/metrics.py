@@ -21,8 +21,6 @@ from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
-SCORE_UNIT = 10**9
-"""Scores are counted in 1e-9: they are stored with nine decimals."""
 LOSS_UNIT = 10**12
 """Powers and losses of one row are counted in 1e-12."""
 Z95 = 1.959963984540054

@@ -1,5 +1,7 @@
 """What is delivered wrong is refused by name, costs the day it feeds and nothing else, and can be put right."""
 
+import os
+import shutil
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.slow
 DAY = span(3, 3)[0]
 NEXT = DAY + timedelta(days=1)
 LAST = 5
+TOY_CONTRACTS = Path(__file__).parent.parent / "toy_contracts"
 
 Spoil = Callable[[Path], None]
 
@@ -256,6 +259,83 @@ def test_a_text_file_says_what_a_parquet_file_says(suffix: str, tmp_path: Path) 
             ingest_sources(world, span(0, LAST)) if source == "scans" else None
     for source in ("orders", "scans"):
         pd.testing.assert_frame_equal(stored(as_parquet, source), stored(as_text, source))
+
+
+def as_text(landing: Path, suffix: str, rows: pd.DataFrame) -> Path:
+    """The orders of the day as a text file, in place of the Parquet file."""
+    (landing / "orders" / f"{DAY}.parquet").unlink()
+    path = landing / "orders" / f"{DAY}{suffix}"
+    if suffix == ".jsonl":
+        times = {column: rows[column].astype(str) for column in rows.columns if column.endswith("_at")}
+        rows.assign(**times).to_json(path, orient="records", lines=True)
+    else:
+        rows.to_csv(path, index=False)
+    return path
+
+
+def heavy(rows: pd.DataFrame) -> pd.DataFrame:
+    weights = rows["weight_kg"].astype(str)
+    return rows.assign(weight_kg=weights.where(weights.index > 0, "heavy"))
+
+
+def tomorrow(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(available_at=rows["available_at"].where(rows.index > 4, CALENDAR.end_of(DAY)))
+
+
+BAD_ROWS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "a column renamed": (
+        lambda rows: rows.rename(columns={"weight_kg": "weight"}),
+        "column 'weight_kg' is missing. The file has 'weight' instead: was it renamed? "
+        "Deliver the file with the declared columns.",
+    ),
+    "no rows": (
+        lambda rows: rows.iloc[:0],
+        "the file is empty. Deliver the day again, or leave the file out if nothing happened.",
+    ),
+    "text for a number": (
+        heavy,
+        "column 'weight_kg' holds 'heavy', declared DOUBLE. Deliver the file with the declared columns and types.",
+    ),
+    "rows twice": (lambda rows: pd.concat([rows, rows.iloc[:3]]), FAULTS[repeated_rows]),
+    "rows of tomorrow": (tomorrow, FAULTS[of_another_day]),
+    "ten times the volume": (
+        lambda rows: pd.concat([rows.assign(parcel=rows["parcel"] + f"-{n}") for n in range(10)]),
+        'the file breaks \'table row count to be between {"max_value": 200, "min_value": 5}\' (seen: 300). '
+        "Correct and deliver again.",
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl"])
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_bad_rows_are_told_alike_in_every_format_and_a_good_file_repairs_them(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    change, words = BAD_ROWS[name]
+    world = spoiled(tmp_path, lambda landing: None)
+    path = as_text(world.home.landing, suffix, change(orders_file(DAY)))
+    ingest_sources(world, span(0, LAST))
+    assert looked_at(world, "orders", DAY) == [("rejected", 0, f"source 'orders', day {DAY}, {words}")]
+    path.unlink()
+    deliver(world.home.landing, "orders", DAY)
+    ingest_sources(world, span(0, LAST))
+    assert [outcome for outcome, _generation, _reason in looked_at(world, "orders", DAY)] == ["rejected", "accepted"]
+    assert len(on(stored(world, "orders"), DAY)) == 30
+
+
+def test_a_file_that_a_wrong_contract_refused_is_taken_when_it_is_delivered_once_more(tmp_path: Path) -> None:
+    shutil.copytree(TOY_CONTRACTS, tmp_path / "contracts")
+    suite = tmp_path / "contracts" / "orders.json"
+    right = suite.read_text()
+    suite.write_text(right.replace('"max_value": 200', '"max_value": 20'))
+    world = spoiled(tmp_path / "home", lambda landing: None, contracts=str(tmp_path / "contracts"))
+    ingest_sources(world, [DAY])
+    suite.write_text(right)
+    ingest_sources(world, [DAY])
+    assert [outcome for outcome, *_ in looked_at(world, "orders", DAY)] == ["rejected"], "nobody delivered it again"
+    os.utime(world.home.landing / "orders" / f"{DAY}.parquet")
+    ingest_sources(world, [DAY])
+    assert [outcome for outcome, *_ in looked_at(world, "orders", DAY)] == ["rejected", "accepted"]
 
 
 def cut_off(path: Path) -> None:

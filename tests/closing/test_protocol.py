@@ -1,4 +1,4 @@
-"""The rules of time, facts and closings (docs/closings.md), one story each."""
+"""The rules of time, facts and closings (docs/time-and-facts.md), one story each."""
 
 import hashlib
 from dataclasses import replace

@@ -26,6 +26,8 @@ from toy_world import CALENDAR, a_service, a_world, close, deliver, span
 
 from mlops_assets import DeclarationError, UnknownNameError
 from mlops_assets.closing.world import World
+from mlops_assets.day_loop import open_epoch
+from mlops_assets.errors import RangeError
 
 DAYS = span(0, 19)
 KEY = "a secret that only the environment has"
@@ -193,3 +195,9 @@ def test_corrections_are_new_rows_and_both_days_keep_their_answer(told: World, t
     assert list(asked["state"]) == ["final", "restated"] and asked["day"].iloc[-1] == later[0]
     assert list(asked["value"]) == pytest.approx(expected, abs=1e-9)
     assert abs(expected[0] - expected[1]) > 0.01
+
+
+def test_answers_that_others_gave_are_not_decided_again(told: World) -> None:
+    with pytest.raises(RangeError, match="service 'loans': its predictions were ingested, so they cannot be decided"):
+        open_epoch(told, DAYS[5], by="Mia")
+    assert told.ledger.epoch("loans") == 1
