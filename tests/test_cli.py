@@ -97,8 +97,7 @@ def test_a_folder_without_any_file_closes_nothing_and_is_named(tmp_path: Path):
         f"mlops: service 'flight_delays': no file of its sources lies in the landing zone {landing}. "
         "Deliver one, or name the right folder with MLOPS_LANDING or MLOPS_HOME.\n",
     )
-    status = run("status", "flight_delays").stdout
-    assert "no day yet" in status and "no file of its sources lies in the landing zone" in status
+    assert "no day yet" in run("status", "flight_delays").stdout
 
 
 def test_a_name_that_nothing_has_is_told_as_that(mlops: Run):

@@ -209,7 +209,7 @@ def first_closable(world: World) -> Closable:
     holder = world.ledger.holder(world.name)
     if holder is not None:
         return Closable(day, False, f"{holder['holder']} (process {holder['pid']}) is writing '{world.name}'")
-    waits = lacks_landing(world) or waits_for(world, day, world.now())
+    waits = waits_for(world, day, world.now()) or lacks_landing(world)
     return Closable(day, waits is None, waits or f"{day} may close")
 
 

@@ -1,6 +1,7 @@
 """The rules of time, facts and closings (docs/time-and-facts.md), one story each."""
 
 import hashlib
+import shutil
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -133,6 +134,20 @@ def test_a_day_whose_files_are_there_closes_as_soon_as_it_is_over(tmp_path: Path
     world = replace(a_world(tmp_path, untrained()), clock=lambda: CALENDAR.end_of(day(0)))
     deliver_all(world.home.landing, [day(0)])
     assert first_closable(world).is_closable
+
+
+def test_before_its_first_file_a_new_service_closes_nothing_and_later_a_landing_zone_that_is_gone_is_named(
+    eight_days: World, tmp_path: Path
+) -> None:
+    """A wrong folder, or one that is not mounted, would close day after day as missing, and what is closed stays."""
+    worlds = a_world(tmp_path / "new", untrained()), copy_of(eight_days, tmp_path / "w")
+    shutil.rmtree(worlds[1].home.landing)
+    for world in worlds:
+        found = first_closable(replace(world, clock=lambda: CALENDAR.end_of(day(9))))
+        assert not found.is_closable
+        assert f"lies in the landing zone {world.home.landing}. Deliver one" in found.reason
+    deliver(worlds[0].home.landing, "scans", day(1))
+    assert first_closable(replace(worlds[0], clock=lambda: CALENDAR.end_of(day(9)))).is_closable
 
 
 def test_a_range_that_would_leave_a_gap_is_refused_and_names_the_day_to_start_at(eight_days: World) -> None:
