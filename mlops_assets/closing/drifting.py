@@ -55,7 +55,7 @@ def answers_of(said: Sequence[Row], causes: Mapping[str, str], source_of_column:
     for row in said:
         details, cause = row["details"], causes.get(row["subject"], "")
         columns = [name for name, source in source_of_column.items() if source == cause]
-        for column in columns or [cause.removeprefix("drift:")]:
+        for column in columns or [cause.removeprefix("drift:").removeprefix("operations:")]:
             if details.get("as") == "bad_data":
                 first, last = date.fromisoformat(details["from"]), date.fromisoformat(details["until"])
                 listed = {first + timedelta(days=number) for number in range((last - first).days + 1)}

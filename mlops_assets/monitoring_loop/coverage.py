@@ -80,12 +80,14 @@ def columns_read(view: View) -> set[str]:
 
 
 def without_contract(service: MLService, around: Around) -> Iterator[Gap]:
-    """Sources without a single expectation, and columns that feed features and that no expectation names."""
+    """Sources without an owner or a single expectation; columns that feed features and that no expectation names."""
     read: dict[str, set[str]] = {source.name: set() for source in service.sources}
     for view in service.views:
         if not isinstance(view, RequestView):
             read[view.source] |= columns_read(view)
     for source in service.sources:
+        if not source.owner:
+            yield Gap(f"source {source.name}", "owner", "name whom to ask when it breaks in Source.owner")
         named = {column.lower() for column in around.expected_columns.get(source.name, ())}
         if not named:
             yield Gap(f"source {source.name}", "contract", f"write expectations into suite '{source.contract}'")
@@ -130,6 +132,9 @@ def critical_ones(service: MLService, around: Around) -> Iterator[Gap]:
     critical = service.drift.critical_features
     if len(critical) > MAX_CRITICAL:
         yield Gap(f"each of {len(critical)} critical features", "priority", f"keep the {MAX_CRITICAL} that matter most")
+    if critical and service.drift.critical_confirmed_by not in (service.owner.name, service.owner.email):
+        fix = f"{service.owner.name} confirms it by name in drift.critical_confirmed_by"
+        yield Gap("the choice of critical features", "confirmation by the owner", fix)
     if service.is_monitor_only:
         return
     if not around.importance:
@@ -169,8 +174,15 @@ def without_reason(service: MLService, around: Around) -> Iterator[Gap]:
     """What is switched off without somebody who answers for it, and excuses that have expired."""
     known = excused(service)
     off = set(around.switched_off)
-    if service.quality.calibration is None:
-        off.add("calibration")
+    off |= {
+        name
+        for name, is_off in (
+            ("calibration", service.quality.calibration is None),
+            ("digest", service.incidents.digest == "never"),
+            ("rollback", not service.rollback.on and not service.is_monitor_only),
+        )
+        if is_off
+    }
     for name in sorted(off):
         if name not in known:
             yield Gap(f"{name}, which is off,", "owner, reason and expiry", "declare it in operations.switched_off")

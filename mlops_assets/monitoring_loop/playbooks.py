@@ -96,7 +96,8 @@ def upstream(service: MLService, cause: str) -> str:
         return f"`{cause}`"
     views = [view.name for view in service.views if not isinstance(view, RequestView) and view.source == source.name]
     read = f"; read by {', '.join(views)}" if views else ""
-    return f"source `{source.name}` ({source.description}), contract `{source.contract}.json`{read}"
+    whom = f"; ask {source.owner}" if source.owner else ""
+    return f"source `{source.name}` ({source.description}), contract `{source.contract}.json`{read}{whom}"
 
 
 def commands(service: MLService, incident: Incident) -> list[str]:
@@ -105,8 +106,10 @@ def commands(service: MLService, incident: Incident) -> list[str]:
     days = f"day between '{incident.opened_on}' and '{incident.last_seen}'"
     columns = ", ".join(f"'{column}'" for column in sorted(incident.children) if re.fullmatch(r"\w+", column))
     looks = [f'mlops sql "{drift_rows_sql(name, columns, days)}"'] if columns else []
+    back = f"mlops rollback {name} --by '{who}' --reason '...' --dry-run   # who would take the champion's place"
     return [
         *looks,
+        *([back] if incident.tier == "severe" and not service.is_monitor_only else []),
         f'mlops sql "{contract_rows_sql(name, days)}"',
         f"mlops approve {incident.incident_id} --by '{who}'   # I have it",
         f"mlops close {incident.incident_id} --by '{who}' --as bad_data --reason '...'   # or new_normal, false_alarm",

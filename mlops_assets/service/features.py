@@ -202,7 +202,7 @@ class FeatureSet(Policy):
     def version(self) -> str:
         """``feature_version``: the first 12 hex characters of the SHA-256 of what computes the values."""
         text = self.model_dump_json(
-            exclude={"sources": {"__all__": {"description", "contract", "expected", "pseudonymise", "table"}}}
+            exclude={"sources": {"__all__": {"description", "owner", "contract", "expected", "pseudonymise", "table"}}}
         )
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

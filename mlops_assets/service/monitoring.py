@@ -20,6 +20,9 @@ class DriftPolicy(Policy):
     """
 
     critical_features: tuple[str, ...] = ()
+    critical_confirmed_by: str | None = Field(
+        default=None, description="The owner, by name, who has read what `mlops check` proposes and chosen these."
+    )
     known_events: str | None = Field(default=None, description="YAML file of known events.")
     rules: tuple[DriftRule, ...] = ()
     alarm_budget: AlarmBudget = AlarmBudget()

@@ -103,6 +103,7 @@ class Source(Policy):
 
     ``columns`` maps every column to its DuckDB type, in any order; ``key`` names a row within one file;
     ``event_at`` is when something happened and ``available_at`` when it could first be read, never earlier.
+    ``owner``: whom to ask when it breaks, a person or a desk; named by the playbook.
 
     ``pseudonymise`` names id columns (texts) that are stored as HMAC-SHA256 under a key that only the environment of
     the service has (``MLOPS_HMAC_KEY_<SERVICE>``); the contract sees the pseudonyms too. Name the same ids in every
@@ -111,6 +112,7 @@ class Source(Policy):
 
     name: Identifier
     description: str
+    owner: str = ""
     columns: dict[Identifier, str]
     key: tuple[str, ...] = Field(min_length=1)
     event_at: str = "event_at"

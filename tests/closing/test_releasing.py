@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from toy_stories import copy_of, stored
 from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
-from mlops_assets import DegradationRule, QualityPolicy
+from mlops_assets import DegradationRule, LatencyObjective, OperationsPolicy, QualityPolicy
 from mlops_assets.closing.standing import pending_decisions, proposals
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Kind
@@ -147,3 +147,17 @@ def test_a_severe_breach_rolls_back_once_and_freezes_retraining(trained: World, 
     after = back[0] + timedelta(days=1)
     assert served_by(world, back[0]) == {roles["champion"]} and served_by(world, after) == {roles["fallback"]}
     assert world.registry.aliases()["champion"] == roles["fallback"]
+
+
+def test_a_promise_of_answering_time_that_was_declared_severe_rolls_back_on_its_own_day(
+    trained: World, tmp_path: Path
+) -> None:
+    """Nobody answers within a nanosecond: the champion's first day is its last."""
+    promised = OperationsPolicy(objectives=(LatencyObjective(limit_ms=1e-6, tier="severe"),))
+    service = trained.service.model_copy(update={"clock": "wall", "operations": promised})
+    world = a_world(copy_of(trained, tmp_path / "home").home.path, service)
+    roles = {row["role"]: row["model_version"] for row in world.releases()}
+    close(world, span(10, 11))
+    [back] = [row for row in world.ledger.effective("decisions", "parcels") if row["kind"] == "rollback"]
+    assert (back["day"], back["evidence"]["cause"]) == (day(10), "objective:latency")
+    assert served_by(world, day(10)) == {roles["champion"]} and served_by(world, day(11)) == {roles["fallback"]}

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType
 from receivers import WebHook, running
 from toy_stories import copy_of, untrained
 from toy_world import CALENDAR, FIRST, a_service, a_world, close, deliver_all, span
 
 from mlops_assets import IncidentPolicy
+from mlops_assets.adapters.dagster_home import instance as open_instance
+from mlops_assets.adapters.dagster_home import prepare_dagster_home
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.build import build_definitions
 from mlops_assets.closing.overdue import failed_run, overdue
@@ -21,6 +25,7 @@ from mlops_assets.closing.standing import pending_decisions
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind, decision_row
 from mlops_assets.people import acknowledge_incident
+from mlops_assets.promises import stopped, uncovered
 from mlops_assets.sensors import carry_out, service_sensors
 
 pytestmark = pytest.mark.slow
@@ -241,3 +246,15 @@ def test_a_rollback_whose_run_was_killed_is_finished_by_its_sensor_once(tmp_path
     assert done(world) == {row["decision_id"]: "rollback sensor"}
     assert world.holders(CALENDAR.end_of(day) + 2 * HOUR)["champion"]["model_version"] == roles["fallback"]
     assert world.registry.aliases()["champion"] == roles["fallback"]
+
+
+def test_a_sensor_that_somebody_muted_in_dagster_is_a_gap_until_it_has_a_reason(tmp_path: Path) -> None:
+    world = a_world(tmp_path / "home", untrained())
+    prepare_dagster_home(world.home)
+    here = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "services")
+    with open_instance(world.home) as instance:
+        for name, status in (("alert", InstigatorStatus.STOPPED), ("digest", InstigatorStatus.RUNNING)):
+            origin = RemoteInstigatorOrigin(here, f"parcels_{name}_sensor")
+            instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, status, None))
+    assert stopped(world) == ["parcels_alert_sensor"]
+    assert "parcels_alert_sensor, which is off," in [gap.thing for gap in uncovered(world)]

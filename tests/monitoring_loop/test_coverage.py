@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 
-from toy_world import a_service
+from toy_world import a_service, orders, scans
 
 from mlops_assets import (
     DegradationRule,
     DriftPolicy,
     ErrorObjective,
     FreshnessObjective,
+    IncidentPolicy,
     LabelDelayObjective,
     LatencyObjective,
     MLService,
     OperationsPolicy,
     QualityPolicy,
+    RollbackPolicy,
     SwitchedOff,
 )
 from mlops_assets.monitoring_loop.coverage import Around, gaps
@@ -55,7 +57,9 @@ def watched(**operations: object) -> MLService:
             slices={"depot": "depot"},
             degradation=(DegradationRule(metric="brier", above=0.3),),
         ),
-        drift=DriftPolicy(critical_features=("weight", "last_delay")),
+        drift=DriftPolicy(critical_features=("weight", "last_delay"), critical_confirmed_by="Mia"),
+        sources=(orders(owner="the shop"), scans(owner="the depot")),
+        incidents=IncidentPolicy(),
     )
 
 
@@ -109,6 +113,28 @@ def test_a_sensor_that_is_off_needs_owner_reason_and_an_expiry_that_has_not_pass
     assert told(watched(switched_off=(excuse,)), switched_off=off) == []
     late = told(watched(switched_off=(excuse,)), switched_off=off, today=date(2024, 4, 2))
     assert late == ["parcels_alert_sensor, off by Mia until 2024-04-01, has no valid excuse: switch it on, or renew it"]
+
+
+def test_a_source_says_whom_to_ask():
+    service = watched()
+    nobody = service.model_copy(update={"sources": (orders(), service.sources[1])})
+    assert told(nobody) == ["source orders has no owner: name whom to ask when it breaks in Source.owner"]
+
+
+def test_critical_features_are_confirmed_by_the_owner_and_by_nobody_else():
+    service = watched()
+    chosen = service.drift.model_copy(update={"critical_confirmed_by": "Bob"})
+    assert told(service.model_copy(update={"drift": chosen})) == [
+        "the choice of critical features has no confirmation by the owner: Mia confirms it by name in "
+        "drift.critical_confirmed_by"
+    ]
+
+
+def test_a_page_and_a_rollback_that_are_off_need_a_reason_too():
+    service = watched()
+    silent = {"incidents": IncidentPolicy(digest="never"), "rollback": RollbackPolicy(on=())}
+    things = [gap.thing for gap in gaps(service.model_copy(update=silent), COVERED)]
+    assert things == ["digest, which is off,", "rollback, which is off,"]
 
 
 def test_the_calibration_monitor_counts_as_switched_off():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from test_docs import mlops_commands, unknown_words
-from toy_world import a_service
+from toy_world import a_service, orders, scans
 
 from mlops_assets import Duty, IncidentPolicy
 from mlops_assets.errors import DeclarationError
@@ -64,6 +64,17 @@ def test_the_commands_of_a_page_exist() -> None:
     commands = list(mlops_commands(playbook(a_service(), CAUSES["feature"])))
     assert [words[1] for words in commands] == ["sql", "sql", "approve", "close"]
     assert [unknown_words(words) for words in commands] == [[]] * 4
+
+
+def test_a_severe_incident_asks_whether_the_champion_may_go_on_and_how_to_find_out() -> None:
+    commands = list(mlops_commands(playbook(a_service(), an_incident("drift:score", "severe"))))
+    [back] = [words for words in commands if words[1] == "rollback"]
+    assert back[-1] == "--dry-run" and unknown_words(back) == []
+
+
+def test_the_page_says_whom_to_ask_upstream() -> None:
+    asked = a_service(sources=(orders(), scans(owner="the depot's desk")))
+    assert "contract `scans.json`; read by late, last_scan; ask the depot's desk" in playbook(asked, CAUSES["feature"])
 
 
 def test_a_template_that_names_an_unknown_fact_is_named(tmp_path: Path) -> None:

@@ -85,9 +85,10 @@ def test_what_a_person_says_about_a_source_is_about_its_columns():
         {"subject": "i1", "details": {"as": "bad_data", "from": "2013-03-01", "until": "2013-03-02"}},
         {"subject": "i2", "details": {"as": "new_normal", "from": "2013-04-01"}},
         {"subject": "i3", "details": {"as": "false_alarm"}},
+        {"subject": "i4", "details": {"as": "new_normal", "from": "2013-05-01"}},
     ]
-    causes = {"i1": "weather", "i2": "drift:rows", "i3": "weather"}
+    causes = {"i1": "weather", "i2": "drift:rows", "i3": "weather", "i4": "operations:labels"}
     answers = answers_of(said, causes, {"rain": "weather", "wind": "weather", "seats": "planes"})
     march = {date(2013, 3, 1), date(2013, 3, 2)}
     assert answers.bad_days == {"rain": march, "wind": march}
-    assert answers.normal_since == {"rows": date(2013, 4, 1)}
+    assert answers.normal_since == {"rows": date(2013, 4, 1), "labels": date(2013, 5, 1)}

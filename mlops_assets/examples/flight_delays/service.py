@@ -56,6 +56,7 @@ _TIMES = {"event_at": "TIMESTAMP", "available_at": "TIMESTAMP"}
 schedule = Source(
     name="schedule",
     description="Tomorrow's flights, published at noon.",
+    owner="the airlines' timetable desks",
     columns={
         "request_id": "VARCHAR", "flight_date": "DATE", "carrier": "VARCHAR", "flight": "INTEGER",
         "origin": "VARCHAR", "dest": "VARCHAR", "tailnum": "VARCHAR", "hour": "INTEGER", "minute": "INTEGER",
@@ -70,6 +71,7 @@ schedule = Source(
 departures = Source(
     name="departures",
     description="Flights as they leave the gate; cancellations at the end of their day.",
+    owner="the Bureau of Transportation Statistics",
     columns={
         **_FLIGHT, "scheduled_departure_at": "TIMESTAMP", "dep_delay": "DOUBLE", "cancelled": "BOOLEAN", **_TIMES,
     },
@@ -81,6 +83,7 @@ departures = Source(
 arrivals = Source(
     name="arrivals",
     description="Flights as they arrive; a cancelled or diverted flight never does.",
+    owner="the Bureau of Transportation Statistics",
     columns={
         **_FLIGHT, "scheduled_departure_at": "TIMESTAMP", "arr_delay": "DOUBLE", "air_time": "DOUBLE", **_TIMES,
     },
@@ -92,6 +95,7 @@ arrivals = Source(
 weather = Source(
     name="weather",
     description="Hourly weather at the three airports; the row of hour H is available at H + 1 h.",
+    owner="the Iowa Environmental Mesonet, for the ASOS stations",
     columns={
         "origin": "VARCHAR", "temp": "DOUBLE", "dewp": "DOUBLE", "humid": "DOUBLE", "wind_dir": "DOUBLE",
         "wind_speed": "DOUBLE", "wind_gust": "DOUBLE", "precip": "DOUBLE", "pressure": "DOUBLE", "visib": "DOUBLE",
@@ -106,6 +110,7 @@ weather = Source(
 planes = Source(
     name="planes",
     description="The fleet register; delivered once.",
+    owner="the FAA aircraft registry",
     columns={
         "tailnum": "VARCHAR", "year": "INTEGER", "type": "VARCHAR", "manufacturer": "VARCHAR", "model": "VARCHAR",
         "engines": "INTEGER", "seats": "INTEGER", **_TIMES,
@@ -280,6 +285,7 @@ flight_delays = MLService(
     # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.
     drift=DriftPolicy(
         critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h"),
+        critical_confirmed_by=_OPS,
         known_events=str(Path(__file__).with_name("known_events.yaml")),
     ),
     operations=OperationsPolicy(
