@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import pandas as pd
 
+from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import frame, literal
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, blocked_by_then
@@ -13,6 +14,7 @@ from mlops_assets.closing.standing import inputs
 from mlops_assets.closing.world import World
 from mlops_assets.monitoring_loop.drift import Answers, drift_frame, find_drift, size_gates
 from mlops_assets.monitoring_loop.events import closed_days, days_of_earlier, explain, known_events
+from mlops_assets.monitoring_loop.evidence import Usual
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.features import RequestView, View
 from mlops_assets.tables import BY_NAME
@@ -48,6 +50,31 @@ def days_with_the_same_answers(world: World, days: Sequence[date]) -> Iterator[t
             yield run, answers_of(known, causes, source_of(world.service.views))
 
 
+def usual_days(world: World, days: Sequence[date]) -> dict[date, Usual]:
+    """What had been said by each day about which days quality may be compared with.
+
+    Bad data is bad for quality whatever broke; a new normal is one for quality if the incident was about quality.
+    """
+    said = [row for row in inputs(world) if row["kind"] == "close" and row["details"]]
+    if not said:
+        return {}
+    causes = {row["incident_id"]: row["cause"] for row in world.ledger.effective("incidents", world.name)}
+    return {day: usual_of([row for row in said if row["effective_day"] <= day], causes) for day in days}
+
+
+def usual_of(said: Sequence[Row], causes: Mapping[str, str]) -> Usual:
+    """What closings mean for the days that quality is compared with."""
+    bad: set[date] = set()
+    since = date.min
+    for row in said:
+        details, cause = row["details"], causes.get(row["subject"], "")
+        if details.get("as") == "bad_data":
+            bad.update(days_between(date.fromisoformat(details["from"]), date.fromisoformat(details["until"])))
+        elif details.get("as") == "new_normal" and cause.startswith("quality:"):
+            since = max(since, date.fromisoformat(details["from"]))
+    return Usual(frozenset(bad), since)
+
+
 def answers_of(said: Sequence[Row], causes: Mapping[str, str], source_of_column: Mapping[str, str]) -> Answers:
     """What closings mean for the columns that their incidents were about."""
     bad_days: dict[str, set[date]] = {}
@@ -57,8 +84,7 @@ def answers_of(said: Sequence[Row], causes: Mapping[str, str], source_of_column:
         columns = [name for name, source in source_of_column.items() if source == cause]
         for column in columns or [cause.removeprefix("drift:").removeprefix("operations:")]:
             if details.get("as") == "bad_data":
-                first, last = date.fromisoformat(details["from"]), date.fromisoformat(details["until"])
-                listed = {first + timedelta(days=number) for number in range((last - first).days + 1)}
+                listed = days_between(date.fromisoformat(details["from"]), date.fromisoformat(details["until"]))
                 bad_days.setdefault(column, set()).update(listed)
             elif details.get("as") == "new_normal":
                 since = date.fromisoformat(details["from"])

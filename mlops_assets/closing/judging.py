@@ -13,7 +13,7 @@ from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.budgeting import budget_of, is_report_day, ledger_rows
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
-from mlops_assets.closing.drifting import drift_of, source_of
+from mlops_assets.closing.drifting import drift_of, source_of, usual_days
 from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen
 from mlops_assets.closing.releasing import automatic_rollback
@@ -85,7 +85,10 @@ def evidence_of(world: World, block: Block) -> list[Evidence]:
         first, last = before - timedelta(days=reach_days(world.service, table)), before - timedelta(days=1)
         world.lake.view(block.con, table, BY_NAME[table].columns, name=f"closed_{table}", first=first, last=last)
     run(block.con, all_quality_sql(before, world.service.label.version))
-    return read_evidence(block.con, world.service, days=block.days, blocked=blocked_by_then(world, block))
+    return read_evidence(
+        block.con, world.service, days=block.days, blocked=blocked_by_then(world, block),
+        usual=usual_days(world, block.days),
+    )  # fmt: skip
 
 
 def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJudgement]:

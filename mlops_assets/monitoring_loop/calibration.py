@@ -89,7 +89,8 @@ def judged(
         n_labelled=known.n_labelled, completeness=known.completeness, of_days=window_days,
         known_as=known.state if known.value is not None else "not_measured",
     )  # fmt: skip
-    past = past_means(monitor, final, last, window_days)
+    usual = {day: gap for day, gap in final.items() if evidence.usual.holds(day)}
+    past = past_means(monitor, usual, last, window_days)
     window = window_of(gaps if window_days == 1 else final, last, window_days)
     if last not in gaps:
         return unmeasured(found, known, is_learning=len(past) < monitor.min_days, is_blocked=last in evidence.blocked)

@@ -17,6 +17,7 @@ from mlops_assets.monitoring_loop.evidence import (
     Evidence,
     Known,
     Series,
+    Usual,
 )
 from mlops_assets.service.degradation import DegradationRule
 
@@ -123,7 +124,7 @@ def day_of_rule(rule: DegradationRule, day: date, served: Series, control: Serie
         return DayOfRule(gap="learning")
     if known.n_labelled < rule.min_labels:
         return DayOfRule(gap="labels")
-    compared = compared_value(rule, day, served, control)
+    compared = compared_value(rule, day, served, control, evidence.usual)
     change = None if compared is None else change_of(rule, known.value, compared)
     if change is None:
         return DayOfRule(gap="learning")
@@ -134,14 +135,15 @@ def day_of_rule(rule: DegradationRule, day: date, served: Series, control: Serie
     return DayOfRule(change, compared, is_broken)
 
 
-def compared_value(rule: DegradationRule, day: date, served: Series, control: Series) -> float | None:
+def compared_value(rule: DegradationRule, day: date, served: Series, control: Series, usual: Usual) -> float | None:
     """What a day stands beside: the level, the control of the same day, or the same weekday of eight weeks."""
     if rule.compared_with is None:
         return rule.limit[1]
     if rule.compared_with == "fallback":
         known = control.get(day)
         return known.value if known and known.n_labelled >= rule.min_labels else None
-    past = (served.get(day - timedelta(days=WEEK * week)) for week in range(1, WEEKS + 1))
+    before = (day - timedelta(days=WEEK * week) for week in range(1, WEEKS + 1))
+    past = (served.get(one) for one in before if usual.holds(one))
     values = sorted(known.value for known in past if known and known.is_final and known.value is not None)
     if len(values) < MIN_SAME_WEEKDAYS:
         return None

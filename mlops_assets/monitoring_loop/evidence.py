@@ -58,6 +58,22 @@ class Asked:
     window_days: int
 
 
+@dataclass(frozen=True)
+class Usual:
+    """Which days may stand for what is usual, as people said when they closed incidents.
+
+    Days that were ``bad`` data, and those before a new normal began (``since``), are judged themselves, and nothing
+    is compared with them.
+    """
+
+    bad: frozenset[date] = frozenset()
+    since: date = date.min
+
+    def holds(self, day: date) -> bool:
+        """Whether a day is one to compare with."""
+        return day >= self.since and day not in self.bad
+
+
 UNMODELLED = Asked("prior", ALL, "positive_share", 1)
 """Has a row on every day on which the prior answered."""
 Series = Mapping[date, Known]
@@ -68,13 +84,14 @@ Series = Mapping[date, Known]
 class Evidence:
     """All series as known at the end of ``day``; ``mature`` is the newest day whose label window has closed.
 
-    ``blocked`` days have no predictions.
+    ``blocked`` days have no predictions; ``usual`` says which ones a day may be compared with.
     """
 
     day: date
     mature: date
     series: Mapping[Asked, Series]
     blocked: frozenset[date] = frozenset()
+    usual: Usual = Usual()
 
     def of(self, asked: Asked) -> Series:
         """One series; empty if nothing was ever measured."""
@@ -185,13 +202,20 @@ def mature_days_sql(days: Sequence[date], window: timedelta) -> str:
 
 
 def read_evidence(
-    con: duckdb.DuckDBPyConnection, service: MLService, *, days: Sequence[date], blocked: Collection[date]
+    con: duckdb.DuckDBPyConnection,
+    service: MLService,
+    *,
+    days: Sequence[date],
+    blocked: Collection[date],
+    usual: Mapping[date, Usual] | None = None,
 ) -> list[Evidence]:
     """The evidence of each day, from ``all_quality`` and the calendar ``days`` in the engine.
 
     Args:
         blocked: days without predictions because a file was missing or bad.
+        usual: what people had said by each day; None: nothing.
     """
+    said = usual or {}
     asked = asked_by(service)
     found: dict[date, dict[Asked, dict[date, Known]]] = {day: {} for day in days}
     if asked and days:
@@ -202,4 +226,4 @@ def read_evidence(
                 value, low, high, labelled or 0, completeness or 0.0, state, reason or ""
             )
     mature = dict(rows(con, mature_days_sql(days, service.label.window))) if days else {}
-    return [Evidence(day, mature[day], found[day], frozenset(blocked)) for day in days]
+    return [Evidence(day, mature[day], found[day], frozenset(blocked), said.get(day, Usual())) for day in days]

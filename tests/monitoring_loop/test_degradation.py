@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from toy_world import a_service, a_world
 from mlops_assets import CalibrationMonitor, DeclarationError, DegradationRule, MLService
 from mlops_assets.monitoring_loop.calibration import RATIO, SHARE, watch_calibration
 from mlops_assets.monitoring_loop.degradation import INCIDENT, RETRAINING, Evaluation, evaluate
-from mlops_assets.monitoring_loop.evidence import Asked, Evidence, Known, Series
+from mlops_assets.monitoring_loop.evidence import Asked, Evidence, Known, Series, Usual
 from mlops_assets.monitoring_loop.rules import QualityJudgement
 from mlops_assets.monitoring_loop.slices import SlicePart, explaining
 from mlops_assets.promises import warnings
@@ -257,6 +258,30 @@ def test_a_day_not_mature_yet_is_told_only_if_its_whole_interval_is_outside():
     assert sure and sure.state == "broken" and "(80% of the labels known)" in sure.reason
     assert unsure and unsure.state == "ok"
     assert early(1.6, 0.4) is None
+
+
+def test_days_that_a_person_called_bad_do_not_widen_what_is_usual():
+    """A broken fortnight hides the next fault, until somebody says what it was."""
+    fault, broken = {0: 0.2}, dict.fromkeys(range(10, 24), 0.25)
+    evidence = calibrated({**broken, **fault})
+    assert found(evidence)["calibration over 1 day"].state == "ok"
+    bad = Usual(bad=frozenset(MATURE - timedelta(days=back) for back in broken))
+    assert found(replace(evidence, usual=bad))["calibration over 1 day"].state == "broken"
+
+
+def test_a_new_normal_is_learned_from_its_first_day_on():
+    evidence = calibrated(dict.fromkeys(range(10), 0.2))
+    said = replace(evidence, usual=Usual(since=MATURE - timedelta(days=9)))
+    assert found(evidence)["calibration over 7 days"].state == "broken"
+    assert found(said)["calibration over 7 days"].state == "learning"
+
+
+def test_a_weekday_is_not_compared_with_days_that_were_bad():
+    rule = DegradationRule(metric="brier", rises_by_share=0.05, compared_with="same_weekday", broken_days=1, of_days=1)
+    served = a_series(*(0.2 if back >= 35 else 0.1 for back in range(57)))
+    assert judged(rule, seen(rule, served)).compared == pytest.approx(0.15)
+    usual = Usual(bad=frozenset(MATURE - timedelta(days=back) for back in range(35, 57)))
+    assert judged(rule, replace(seen(rule, served), usual=usual)).compared == pytest.approx(0.1)
 
 
 def test_labels_that_stop_are_unknown_and_the_matter_of_their_source():

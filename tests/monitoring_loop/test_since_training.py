@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.adapters.engine import open_engine
-from mlops_assets.closing.drifting import answers_of
+from mlops_assets.closing.drifting import answers_of, usual_of
 from mlops_assets.monitoring_loop.drift import find_drift, history_days
 from mlops_assets.monitoring_loop.since_training import Training, learned_columns
 from mlops_assets.service.monitoring import DriftPolicy
@@ -92,3 +92,15 @@ def test_what_a_person_says_about_a_source_is_about_its_columns():
     march = {date(2013, 3, 1), date(2013, 3, 2)}
     assert answers.bad_days == {"rain": march, "wind": march}
     assert answers.normal_since == {"rows": date(2013, 4, 1), "labels": date(2013, 5, 1)}
+
+
+def test_bad_data_is_no_measure_for_quality_and_its_new_normal_begins_where_a_person_said():
+    said = [
+        {"subject": "i1", "details": {"as": "bad_data", "from": "2013-03-01", "until": "2013-03-02"}},
+        {"subject": "i2", "details": {"as": "new_normal", "from": "2013-04-01"}},
+        {"subject": "i3", "details": {"as": "new_normal", "from": "2013-05-01"}},
+    ]
+    usual = usual_of(said, {"i1": "weather", "i2": "quality:brier", "i3": "drift:rows"})
+    assert usual.bad == {date(2013, 3, 1), date(2013, 3, 2)}
+    assert usual.since == date(2013, 4, 1), "another timetable does not make the model another one"
+    assert [usual.holds(date(2013, *one)) for one in ((3, 1), (3, 31), (4, 1))] == [False, False, True]
