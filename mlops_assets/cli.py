@@ -123,17 +123,22 @@ def replay(
 @click.argument("service", required=False)
 @click.option("--as-of", type=DAY, help="As it stood at the end of this day. Default: the last closed day.")
 @click.option("--incident", help="The playbook of this open incident instead, filled in with its facts.")
+@click.option("--chart", help="One daily series instead, with what changed as marks: a column, quality:brier, rows.")
 @click.option("--format", "shape", type=FORMATS, default="table", show_default=True)
-def status(service: str | None, as_of: date | None, incident: str | None, shape: str) -> None:
+def status(service: str | None, as_of: date | None, incident: str | None, chart: str | None, shape: str) -> None:
     """What is closed, who answers, what is open, and what the next day waits for.
 
     \b
     Example: mlops status flight_delays --as-of 2013-07-01
     """
-    from mlops_assets.status import incident_page, status_lines, status_of
+    from mlops_assets.status import incident_page, series_chart, status_lines, status_of
 
     if incident:
         say(incident_page(worlds_of(service), incident, as_of))
+        return
+    if chart:
+        for world in worlds_of(service):
+            say(series_chart(world, chart, as_of))
         return
     found = [status_of(world, as_of) for world in worlds_of(service)]
     if shape == "json":

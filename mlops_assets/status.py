@@ -10,6 +10,7 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.budgeting import budget_lines, newest_report
 from mlops_assets.closing.comparing import OWN_LABELS_DAYS, compared_definitions, comparison_lines, own_labels_share
+from mlops_assets.closing.plotting import OF_OPERATIONS, chart_of, plots_of, read_series
 from mlops_assets.closing.standing import (
     first_closable,
     incident_events,
@@ -21,6 +22,7 @@ from mlops_assets.closing.standing import (
 from mlops_assets.closing.voids import void_inputs
 from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
+from mlops_assets.monitoring_loop.chart import change_in_words
 from mlops_assets.monitoring_loop.incidents import Incident
 from mlops_assets.monitoring_loop.playbooks import playbook
 
@@ -112,6 +114,34 @@ def precision_sql(service: str) -> str:
     )
 
 
+CHART_DAYS = 70
+
+
+def series_chart(world: World, name: str, as_of: date | None) -> str:
+    """One daily series up to the last closed day, or an earlier one, with every change of these days.
+
+    Raises:
+        UnknownNameError: nothing of this name was stored in these days.
+    """
+    last = as_of or world.closed_through() or world.service.first_day
+    first = max(last - timedelta(days=CHART_DAYS - 1), world.service.first_day)
+    if not read_series(world, name, first, last):
+        raise UnknownNameError(
+            where=f"service '{world.name}', {first} to {last}", kind="series", name=name, known=known_series(world)
+        )
+    return chart_of(world, name, first, last)
+
+
+def known_series(world: World) -> list[str]:
+    """What can be drawn: columns, metrics, promises, and what is missing; a column also as ``<column> null share``."""
+    service = world.service
+    return [
+        *service.feature_set.names, "score", "rows", *(f"quality:{metric}" for metric in service.quality.metrics),
+        *(f"objective:{one.of}" for one in service.operations.objectives),
+        *(f"operations:{what}" for what in OF_OPERATIONS),
+    ]  # fmt: skip
+
+
 def incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None) -> str:
     """The playbook of an incident that was open at the end of a day.
 
@@ -126,7 +156,8 @@ def incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None)
     if incident_id not in known:
         raise UnknownNameError(where="mlops status", kind="open incident", name=incident_id, known=known)
     world, incident = known[incident_id]
-    return playbook(world.service, incident)
+    last = as_of or world.first_unclosed() - timedelta(days=1)
+    return playbook(world.service, incident, plots_of(world, incident, last))
 
 
 def _holder(world: World, role: str, last: date | None) -> Status | None:
@@ -153,7 +184,12 @@ def _verdicts(world: World, last: date | None) -> list[Status]:
     if last is None:
         return []
     query = verdicts_sql(world.name, last - timedelta(days=VERDICT_DAYS - 1), last)
-    return ask([world.service], world.home, query).objects()
+    changed: dict[str, list[str]] = {}
+    for row in world.ledger.effective("changes", world.name):
+        if row["before"] or row["day"] > world.service.first_day:
+            changed.setdefault(row["day"].isoformat(), []).append(change_in_words(row))
+    rows = ask([world.service], world.home, query).objects()
+    return [{**row, "changes": changed.get(row["day"], [])} for row in rows]
 
 
 def _next(world: World) -> Status:
@@ -219,3 +255,5 @@ def status_lines(status: Status) -> Iterator[str]:
     yield "  verdicts"
     for row in status["verdicts"]:
         yield f"    {row['day']}  {row['verdict']:<12}  {row['reason']}"
+        if row["changes"]:
+            yield f"    {'':<26}changed: {'; '.join(row['changes'])}"

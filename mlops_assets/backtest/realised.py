@@ -95,6 +95,17 @@ def mean_loss(losses: Losses) -> float | None:
     return round(sum(value * n for value, n in losses.values()) / labelled, 9) if labelled else None
 
 
+def beside(losses: Losses, control: Losses) -> Losses:
+    """Daily loss less that of the control, on the days on which both are known; without a control as it is.
+
+    The fallback answers the same requests, so hard days leave no trace in the difference. It ages as well, if less:
+    what is left of ageing is a lower bound.
+    """
+    if not control:
+        return losses
+    return {day: (value - control[day][0], n) for day, (value, n) in losses.items() if day in control}
+
+
 def champions(world: World, days: Sequence[date]) -> dict[date, tuple[str, int]]:
     """Day -> the version that held the champion's role when it began, and how many days ago it was trained."""
     held = {day: world.holders(world.calendar.start_of(day)).get("champion") for day in days}
@@ -106,7 +117,8 @@ def ageing_of(losses: Losses, held: Mapping[date, tuple[str, int]]) -> Ageing | 
     """How the loss grows while a version ages: one slope within versions, so that each is its own control.
 
     Ordinary least squares with a mean per version; the version is the unit of the interval (a jackknife that leaves
-    one out). As in D. Vela et al., *Temporal quality degradation in AI models*, Scientific Reports 12 (2022), loss is
+    one out). ``losses`` may be differences from a control. As in
+    D. Vela et al., *Temporal quality degradation in AI models*, Scientific Reports 12 (2022), loss is
     taken as a function of the time since training; whatever else changes within a version's time is in it too.
     """
     by_version: dict[str, list[tuple[int, float]]] = {}

@@ -11,6 +11,7 @@ from mlops_assets.backtest.injecting import Seen, injected, series_count
 from mlops_assets.backtest.policy import with_policy
 from mlops_assets.backtest.realised import (
     ageing_of,
+    beside,
     champions,
     daily_losses,
     estimate,
@@ -75,10 +76,11 @@ def under(
         with counting(f"{name}: trained, days", (max(days) - service.first_day).days + 1) as told:
             trained = quality_when_trained(world, service, days, told)
     losses, held = daily_losses(world, days, "served"), champions(world, days)
+    ageing = ageing_of(beside(losses, daily_losses(world, days, "fallback")), held)
     return UnderPolicy(
         counts=counts_of(judged, training_seconds(world)[1]),
         seen=seen,
         smallest=smallest_shifts(judged.drift, service.drift, series_count(judged.drift)),
-        estimate=estimate(losses, held, retrainings_of(judged), ageing_of(losses, held)),
+        estimate=estimate(losses, held, retrainings_of(judged), ageing),
         trained=trained,
     )

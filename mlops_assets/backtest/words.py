@@ -102,7 +102,8 @@ def _trainings(found: Backtest) -> Iterator[str]:
         else:
             told = one.estimate
             yield (
-                f"  {name}, ESTIMATE from how versions aged: {found.quality.metric} {told.value:.4f} "
+                f"  {name}, ESTIMATE from how versions aged beside the fallback, if every training passed its "
+                f"gate: {found.quality.metric} {told.value:.4f} "
                 f"({told.low:.4f} to {told.high:.4f}), mean age {told.age_days:.1f} days, "
                 f"was {told.realised_age_days:.1f}"
             )

@@ -5,7 +5,7 @@ everything stands at; later closings write only what differs from the newest lin
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cache
 from importlib.metadata import version
@@ -16,7 +16,11 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.standing import inputs
 from mlops_assets.closing.world import World
+from mlops_assets.monitoring_loop.events import known_events
+from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.labels import LabelDefinition
+
+ON = "on"
 
 WATCHED_PACKAGES = (
     "deltalake",
@@ -37,9 +41,10 @@ def changes_of(world: World, block: Block, days: Sequence[date]) -> dict[date, l
     known = standing_at(world, min(days))
     epoch = world.ledger.epoch(world.name)
     restated, promised = restated_rows(block), declared(world)
+    events = known_events(world.service.drift)
     found: dict[date, list[Row]] = {}
     for day in sorted(days):
-        states = {**promised, **roles(world, day)}
+        states = {**promised, **roles(world, day), **events_on(events, day, known)}
         told = [(kind, subject, known.get((kind, subject), ""), after, "", reason)
                 for (kind, subject), (after, reason) in sorted(states.items())
                 if known.get((kind, subject)) != after]  # fmt: skip
@@ -77,15 +82,42 @@ def declared(world: World) -> dict[tuple[str, str], tuple[str, str]]:
     return found | {("dependency", name): (number, "installed") for name, number in installed()}
 
 
+def events_on(
+    events: Sequence[KnownEvent], day: date, known: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """(kind, subject) -> (state, why) of the known events: each begins and ends on a day, and what is known grows.
+
+    An event that was over before anybody looked has no line.
+    """
+    found = {("events", "known"): (events_known(events, day), "which planned changes were known by then")}
+    for event in events:
+        is_on = event.covers(day)
+        if is_on or known.get(("event", event.id), "").startswith(ON):
+            found["event", event.id] = (f"{ON}, {event.kind}" if is_on else "over", event.reason)
+    return found
+
+
+def events_known(events: Sequence[KnownEvent], day: date) -> str:
+    """How many events were declared by the end of a day, and a fingerprint of what they say.
+
+    >>> events_known([], date(2013, 7, 1))
+    '0 e3b0c442'
+    """
+    told = sorted(event.model_dump_json() for event in events if event.declared_on <= day)
+    return f"{len(told)} {hashlib.sha256(''.join(told).encode()).hexdigest()[:8]}"
+
+
 def label_definition(label: LabelDefinition) -> str:
     """A label definition as one text: its version, and a fingerprint of what it reads.
+
+    What is left at its default is left out: a field that a newer release of this package adds changes no meaning.
 
     >>> label = LabelDefinition(version="late", source="a", request_id="id", value="x > 1", window_hours=1,
     ...                         never_labelled="none")
     >>> label_definition(label).partition(" ")[0]
     'late'
     """
-    meaning = label.model_dump_json(exclude={"version", "never_labelled"})
+    meaning = label.model_dump_json(exclude={"version", "never_labelled"}, exclude_defaults=True)
     return f"{label.version} {hashlib.sha256(meaning.encode()).hexdigest()[:8]}"
 
 

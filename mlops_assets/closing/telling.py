@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.notifier import Channel, Message
+from mlops_assets.closing.plotting import plots_of
 from mlops_assets.closing.standing import standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Kind
@@ -35,7 +36,9 @@ def message(world: World, decision: Row) -> Message:
     is_escalation = decision["kind"] == Kind.ESCALATE
     is_page = is_escalation or decision["evidence"]["tier"] == "severe"
     incident = incident_of(world, decision)
-    page = playbook(world.service, incident) if incident else "The incident is closed already."
+    page = "The incident is closed already."
+    if incident:
+        page = playbook(world.service, incident, plots_of(world, incident, decision["day"]))
     channel, whom = Channel.PAGE if is_page else Channel.TICKET, accountable if is_escalation else responsible
     return Message(decision_id, channel, title, f"To: {whom}\n\n{title}\n\n{page}")
 

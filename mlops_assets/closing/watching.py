@@ -14,11 +14,12 @@ from typing import Any
 from mlops_assets.adapters.engine import frame, literal, quote, rows, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block
-from mlops_assets.closing.changes import label_definition
+from mlops_assets.closing.changes import events_known, label_definition
 from mlops_assets.closing.repairing import stored_generations
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
 from mlops_assets.monitoring_loop.decomposition import USUAL_DAYS, unusual_slices
+from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.loop_sync import Clocks, ModelClock, SourceClock, Sync, compare_clocks
 from mlops_assets.monitoring_loop.objectives import (
@@ -213,16 +214,18 @@ class _Known:
         self.failing = failing_trainings(world)
         self.label = label_definition(world.service.label)
         self.declared = declared_on(world, block.days)
+        self.events = known_events(world.service.drift)
 
     def clocks(self, day: date) -> Clocks:
         """The clocks at the end of a day."""
         service, calendar = self.world.service, self.world.calendar
         profiled = {version: (on, n) for on, version, n in self.profiled if on <= day}
+        champion = self.champion(day)
         return Clocks(
             day=day,
             inputs=self.block.inputs[day],
             sources=self.sources[day],
-            champion=self.champion(day),
+            champion=champion,
             served=self.served[day],
             profiled=profiled,
             features=self.declared.get(day, self.world.feature_version),
@@ -230,6 +233,8 @@ class _Known:
             newest_mature_day=calendar.day_of(calendar.end_of(day) - service.label.window) - ONE_DAY,
             label_window_days=ceil(service.label.window / ONE_DAY),
             failed={row["decision_id"]: row["detail"] for row in self.failing if row["since"] <= day < row["until"]},
+            events=events_known(self.events, day),
+            events_then=events_known(self.events, champion.trained_on) if champion else "",
         )
 
     def champion(self, day: date) -> ModelClock | None:
@@ -240,9 +245,14 @@ class _Known:
             return None
         row = held[-1]
         trained = self.world.trained_on(row["model_version"])
-        labels = [c["after"] for c in self.changes if c["kind"] == "label" and c["day"] <= trained]
+        told = {c["kind"]: c["after"] for c in self.changes if c["day"] <= trained}
         return ModelClock(
-            row["model_version"], trained, row["fingerprint"], row["feature_version"], labels[-1] if labels else None
+            row["model_version"],
+            trained,
+            row["fingerprint"],
+            row["feature_version"],
+            told.get("label"),
+            told.get("events"),
         )
 
 

@@ -25,7 +25,8 @@ class SourceClock:
 class ModelClock:
     """The champion: trained as of the end of ``trained_on`` on this snapshot, features and label definition.
 
-    ``label`` is the definition in force on ``trained_on`` (version and fingerprint); None: not recorded then.
+    ``label`` is the definition in force on ``trained_on`` (version and fingerprint), ``events`` the known events of
+    that day (how many, fingerprint); None: not recorded then.
     """
 
     model_version: str
@@ -33,6 +34,7 @@ class ModelClock:
     fingerprint: str
     feature_version: str
     label: str | None
+    events: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Clocks:
         label: the label definition in force, version and fingerprint.
         newest_mature_day: the last prediction day whose label window is over.
         label_window_days: length of that window, rounded up to days.
+        events: the known events that are declared by the end of the day: how many, and a fingerprint.
+        events_then: what today's file says was known on the day of the champion's training.
         failed: decisions to train that failed and were not carried out since, with what went wrong.
     """
 
@@ -62,6 +66,8 @@ class Clocks:
     newest_mature_day: date
     label_window_days: int
     failed: Mapping[str, str]
+    events: str = ""
+    events_then: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ def compare_clocks(clocks: Clocks, *, max_model_age_days: int | None) -> list[Sy
         label_semantics(clocks),
         serving_features(clocks),
         declared_features(clocks),
+        event_calendar(clocks),
         training_failed(clocks),
     ]
 
@@ -207,6 +214,32 @@ def declared_features(clocks: Clocks) -> Sync:
         clocks.day, "declared_features", champion.trained_on.isoformat(), clocks.features, lag, None,
         "agrees" if is_same else "lags", "stable", words,
     )  # fmt: skip
+
+
+def event_calendar(clocks: Clocks) -> Sync:
+    """Whether training and monitoring know the same planned changes.
+
+    Events declared since the training only lag: the model learned days that the monitor now explains. An event of
+    that time that reads differently today was rewritten: a note.
+    """
+    champion = clocks.champion
+    if champion is None or champion.events is None:
+        reason = "no champion yet" if champion is None else "the events of its training are not recorded"
+        return Sync(clocks.day, "events", "", clocks.events, None, None, "none", "stable", reason)
+    lag = (clocks.day - champion.trained_on).days
+    row = Sync(clocks.day, "events", champion.trained_on.isoformat(), clocks.events, lag, None, "agrees", "stable",
+               f"{champion.model_version} was trained when the same events were known")  # fmt: skip
+    if champion.events != clocks.events_then:
+        words = (
+            f"the known events of {champion.trained_on} were rewritten since: {champion.events} then, "
+            f"{clocks.events_then} now"
+        )
+        return Sync(*_head(row), "differs", "expected", words)
+    new = int(clocks.events.partition(" ")[0]) - int(clocks.events_then.partition(" ")[0])
+    if not new:
+        return row
+    words = f"{new} known events were declared after {champion.model_version} was trained"
+    return Sync(*_head(row), "lags", "stable", words)
 
 
 def training_failed(clocks: Clocks) -> Sync:

@@ -17,6 +17,7 @@ from mlops_assets.service.service import MLService
 SHIPPED = Path(__file__).parent.parent / "playbooks"
 KINDS = ("delivery", "feature", "volume", "score", "quality", "operations", "other")
 TIERS = ("unknown", "moderate", "severe")
+NO_PLOTS = "No series is drawn."
 _KIND_OF_CAUSE = {
     "drift:rows": "volume", "drift:score": "score", "drift": "feature", "quality": "quality",
     "objective": "operations", "operations": "operations", "training": "operations",
@@ -31,13 +32,13 @@ def kind_of(service: MLService, incident: Incident) -> str:
     return named or "other"
 
 
-def playbook(service: MLService, incident: Incident) -> str:
-    """The page of one incident, in Markdown.
+def playbook(service: MLService, incident: Incident, plots: str = "") -> str:
+    """The page of one incident, in Markdown; ``plots`` are the series behind it, drawn.
 
     Raises:
         DeclarationError: a template names a fact that does not exist.
     """
-    known = facts(service, incident)
+    known = {**facts(service, incident), "plots": plots or NO_PLOTS}
     tier = incident.tier if incident.tier in TIERS else "unknown"
     known["asked"] = _filled(service, f"tier-{tier}", known).strip()
     return _filled(service, kind_of(service, incident), known)

@@ -220,14 +220,14 @@ LOOP_SYNC = Table(
             "check",
             "VARCHAR",
             "data:<source>, training, label, monitoring; label_semantics, serving_features, declared_features, "
-            "training_failed",
+            "events, training_failed",
         ),
         ("clock", "VARCHAR", "the day or instant it stands at"),
         ("fingerprint", "VARCHAR", "of what it speaks: generations, snapshot, label definition, feature version"),
         ("lag_days", "DOUBLE", "how far behind the day it is"),
         ("limit_days", "DOUBLE", "how far it may be, if that was promised"),
         ("state", "VARCHAR", "agrees, lags, differs, failed, or none: nothing to compare"),
-        ("tier", "VARCHAR", "stable or moderate"),
+        ("tier", "VARCHAR", "stable, moderate, or expected: a note"),
         ("reason", "VARCHAR", "a sentence"),
     ),
 )

@@ -6,12 +6,15 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 from toy_stories import stored, untrained
 from toy_world import a_service, a_world, close, deliver_all, span
 
-from mlops_assets import DegradationRule, LatencyObjective, OperationsPolicy, QualityPolicy
+from mlops_assets import DegradationRule, DriftPolicy, LatencyObjective, OperationsPolicy, QualityPolicy
 from mlops_assets.closing.world import World
+from mlops_assets.errors import UnknownNameError
 from mlops_assets.people import set_frozen
+from mlops_assets.status import incident_page, series_chart, status_lines, status_of
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +108,7 @@ def test_the_change_log_begins_with_what_everything_stands_at_and_then_says_only
     close(world, span(0, 2))
     first = span(0, 0)[0]
     rows = world.ledger.effective("changes", world.name)
-    assert {row["kind"] for row in rows} == {"contract", "dependency", "features", "label", "owner"}
+    assert {row["kind"] for row in rows} == {"contract", "dependency", "events", "features", "label", "owner"}
     assert {row["day"] for row in rows} == {first} and {row["before"] for row in rows} == {""}
     assert "duckdb" in [subject for _d, subject, _b, _a in told(world, "dependency")]
 
@@ -115,3 +118,36 @@ def test_the_change_log_begins_with_what_everything_stands_at_and_then_says_only
     assert [(row["day"], row["kind"], row["by"], row["reason"]) for row in later] == [
         (span(3, 3)[0], "owner:freeze", "Mia", "a strike")
     ]
+
+
+def test_a_planned_change_begins_and_ends_in_the_change_log_and_is_drawn_beside_what_moved(tmp_path: Path) -> None:
+    """A sale of two days; on its second one no orders arrive for the third."""
+    days = span(0, 5)
+    path = tmp_path / "events.yaml"
+    fields = {"id": "sale", "kind": "sale", "start": days[2], "end": days[3], "declared_on": days[1], "expiry": days[3]}
+    said = {**fields, "owner": "Mia", "reason": "spring sale", "features": ["weight"]}
+    path.write_text(
+        yaml.safe_dump(
+            {"events": [{name: value if isinstance(value, list) else str(value) for name, value in said.items()}]}
+        )
+    )
+    world = a_world(tmp_path / "home", untrained(drift=DriftPolicy(known_events=str(path))))
+    deliver_all(world.home.landing, days, without=[("orders", days[3])])
+    close(world, days)
+
+    assert told(world, "event") == [(days[2], "sale", "", "on, sale"), (days[4], "sale", "on, sale", "over")]
+    assert [(day, after.split(" ")[0]) for day, _s, _b, after in told(world, "events")] == [
+        (days[0], "0"),
+        (days[1], "1"),
+    ]
+    [incident] = world.ledger.effective("incidents", world.name)
+    page = incident_page([world], incident["incident_id"], None)
+    assert "   changes | ab c\n" in page
+    assert f"b {days[2]} event sale: on, sale" in page
+    assert f"c {days[4]} event sale: on, sale -> over" in page
+    assert f"    opened |{' ' * 4}^" in page
+    [line] = [line for line in status_lines(status_of(world)) if "event sale: on, sale -> over" in line]
+    assert "changed: " in line
+    assert series_chart(world, "weight", None).startswith(f"weight, {days[0]} to {days[5]}")
+    with pytest.raises(UnknownNameError, match="no series is named 'wieght'. Did you mean 'weight'?"):
+        series_chart(world, "wieght", None)

@@ -76,6 +76,19 @@ def test_a_monitor_that_sees_older_data_than_the_model_is_told():
     assert told(profiled={"f1": (DAY, 850)})["monitoring"].state == "differs"
 
 
+def test_events_declared_since_the_training_lag_and_rewritten_ones_are_a_note():
+    """The model learned days that the monitor explains by now; what was known then must not read differently today."""
+    champion = replace(CHAMPION, events="2 aaaa")
+    grown = replace(AGREED, champion=champion, events="3 bbbb", events_then="2 aaaa")
+    rows = {row.check: row for row in compare_clocks(grown, max_model_age_days=45)}
+    assert (rows["events"].state, rows["events"].tier, rows["events"].fingerprint) == ("lags", "stable", "3 bbbb")
+    assert rows["events"].reason == "1 known events were declared after m1 was trained"
+
+    row = told(champion=champion, events="2 cccc", events_then="2 cccc")["events"]
+    assert (row.state, row.tier) == ("differs", "expected")
+    assert row.reason == "the known events of 2013-06-30 were rewritten since: 2 aaaa then, 2 cccc now"
+
+
 def test_a_failed_training_is_an_incident():
     row = told(failed={"shop-e1-2013-06-30-retrain": "DeclarationError"})["training_failed"]
     assert row.reason == "training failed: shop-e1-2013-06-30-retrain: DeclarationError"
