@@ -500,9 +500,13 @@ def smallest_table(year: Year, found: pd.DataFrame, count: int) -> None:
     """
     limit = Limits.of(year.world.service.drift, count).moderate_z
     gate = year.world.service.drift.min_mean_shift_stds
-    means = found[(found["statistic"].isin(["mean", "mean_alone"])) & (found["size"] > 0) & found["surprise"].notna()]
-    std = (means["value"] - means["expected"]).abs() / means["size"]
-    needed = limit * means["scale"] / std.where(std > 0)
+    means = found[found["statistic"].isin(["mean", "mean_alone"]) & found["surprise"].notna()].copy()
+    own = means[(means["statistic"] == "mean") & (means["size"] > 0)]
+    std = ((own["value"] - own["expected"]).abs() / own["size"]).set_axis(
+        own[["column_name", "day"]].agg(tuple, axis=1)
+    )
+    means["std"] = means[["column_name", "day"]].agg(tuple, axis=1).map(std)
+    needed = limit * means["scale"] / means["std"].where(means["std"] > 0)
     keys = [means["column_name"], means["day"]]
     sides = [needed - means["size"], needed + means["size"]]
     both = pd.concat([side.clip(lower=gate).groupby(keys).min() for side in sides])

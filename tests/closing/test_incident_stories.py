@@ -12,12 +12,13 @@ from states import assert_same
 from toy_stories import copy_of, untrained
 from toy_world import FIRST, a_world, close, deliver_all, span
 
-from mlops_assets import IncidentPolicy
+from mlops_assets import DriftRule, IncidentPolicy
 from mlops_assets.closing.standing import pending_decisions, standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import act_on
 from mlops_assets.errors import DeliveryError, UnknownNameError
 from mlops_assets.people import Closing, acknowledge_incident, close_incident
+from mlops_assets.promises import promises
 from mlops_assets.status import incident_page, status_lines, status_of
 
 pytestmark = pytest.mark.slow
@@ -148,6 +149,13 @@ def test_the_week_ends_with_a_page_for_the_owner_also_when_nothing_is_to_do(tmp_
     act_on(with_time_of_its_days(world), digest["decision_id"], by="digest sensor")
     [got] = hook.received
     assert got["message"].startswith("To: Mia <mia@example.com>") and "closed through  2024-03-03" in got["message"]
+
+
+def test_a_rule_declared_today_says_what_it_would_have_done_in_the_days_that_are_closed(eight_days: World) -> None:
+    drift = eight_days.service.drift.model_copy(update={"rules": (DriftRule(measure="mean_values", threshold=3),)})
+    today = World(eight_days.service.model_copy(update={"drift": drift}), eight_days.home)
+    said = ("plain rule", "mean_values above 3: would have given 0 alarms on 0 of the last 9 days (recorded)")
+    assert said in list(promises(today))
 
 
 def test_a_playbook_of_the_service_replaces_the_shipped_one(eight_days: World, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from mlops_assets.monitoring_loop.drift import Answers, Limits, find_drift, history_days
 from mlops_assets.monitoring_loop.grid import NO_ANSWERS
+from mlops_assets.monitoring_loop.plain_rules import records
 from mlops_assets.service.drifting import DriftRule
 from mlops_assets.service.monitoring import DriftPolicy
 
@@ -396,3 +398,15 @@ def test_a_plain_rule_says_what_it_would_have_done_and_does_nothing():
 def test_no_days_and_no_history_are_ordinary():
     assert judged(a_series("delay", noise(10)), []).empty
     assert judged(a_series("delay", noise(0)), [3]).empty
+
+
+def test_a_plain_rule_knows_what_it_would_have_done_before_it_was_declared():
+    """Counted from profiles, as if it had been there: two days far out, of the last ten."""
+    shares = np.tile([1.0, 4.0, 10.0, 4.0, 1.0], (200, 1))
+    shares[190] = shares[195] = [6.0, 4.0, 0.5, 4.0, 6.0]
+    policy = DriftPolicy(rules=(DriftRule(measure="psi", threshold=0.2),))
+    series = pd.concat([binned("delay", shares), binned("weight", shares[:0])], ignore_index=True)
+    [record] = records(series, [day(number) for number in range(188, 198)], policy)
+    assert record.in_words() == "psi above 0.2: would have given 2 alarms on 2 of the last 10 days"
+    with pytest.raises(ValidationError, match="psi is declared twice"):
+        DriftPolicy(rules=policy.rules * 2)
