@@ -235,6 +235,7 @@ def recover(world: World) -> list[str]:
     pending = pending_decisions(world)
     lines += [f"to be carried out: {row['decision_id']} (attempt {row['attempt']})" for row in pending]
     lines += void_lines(world)
-    if world.releases() and not any(row["kind"] == Kind.RETRAIN.value for row in pending):
+    was_released = world.ledger.rows("releases", world.name)  # a redo may have left nobody in charge
+    if was_released and not any(row["kind"] == Kind.RETRAIN.value for row in pending):
         reconcile(world)
     return lines

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import date
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -198,7 +198,11 @@ class MLService(Policy):
     @field_validator("timezone")
     @classmethod
     def _timezone_exists(cls, name: str) -> str:
-        ZoneInfo(name)
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            fix = "Write a name of the IANA database, for instance 'Europe/Vienna'."
+            raise DeclarationError("service > timezone", f"there is no time zone '{name}'.", fix) from None
         return name
 
     @model_validator(mode="after")

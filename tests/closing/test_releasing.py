@@ -13,6 +13,7 @@ from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 from mlops_assets import DegradationRule, LatencyObjective, OperationsPolicy, QualityPolicy
 from mlops_assets.closing.standing import pending_decisions, proposals
 from mlops_assets.closing.world import World
+from mlops_assets.day_loop import open_epoch, recover
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import LedgerError, UnknownNameError
 from mlops_assets.people import approve, give_place, retrain_now, sign
@@ -129,6 +130,15 @@ def test_a_person_rolls_back_at_once_and_promotes_again(trained: World, tmp_path
     give_place(at_its_days(world), Kind.PROMOTE, roles["champion"], by="Mia", reason="better", is_dry_run=False)
     assert world.registry.aliases()["champion"] == roles["champion"]
     assert not [row for row in pending_decisions(world) if row["kind"] in ("rollback", "promote")]
+
+
+def test_a_redo_that_leaves_nobody_in_charge_takes_the_aliases_back(trained: World, tmp_path: Path) -> None:
+    world = copy_of(trained, tmp_path / "home")
+    assert set(world.registry.aliases()) == {"champion", "fallback"}
+    open_epoch(world, day(5), by="Mia")
+    assert not world.releases(), "a person trained in a day that is decided again"
+    recover(world)
+    assert world.registry.aliases() == {}
 
 
 def test_a_severe_breach_rolls_back_once_and_freezes_retraining(trained: World, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from toy_world import a_service
 import mlops_assets
 from mlops_assets.build import build_definitions
 from mlops_assets.component import MLServiceComponent
+from mlops_assets.errors import DeclarationError
 
 
 def keys(defs: dg.Definitions) -> set[dg.AssetKey]:
@@ -59,3 +60,14 @@ def test_a_misspelt_field_is_refused_by_its_name() -> None:
     attributes = a_service().model_dump(mode="json") | {"purpouse": "typo"}
     with pytest.raises(ValidationError, match="purpouse"):
         MLServiceComponent.from_attributes_dict(attributes=attributes)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Wien", "../etc", ""])
+def test_a_time_zone_that_does_not_exist_is_refused_where_it_stands(zone: str) -> None:
+    attributes = a_service().model_dump(mode="json") | {"timezone": zone}
+    with pytest.raises(DeclarationError) as refused:
+        MLServiceComponent.from_attributes_dict(attributes=attributes)
+    assert str(refused.value) == (
+        f"service > timezone: there is no time zone '{zone}'. "
+        "Write a name of the IANA database, for instance 'Europe/Vienna'."
+    )
