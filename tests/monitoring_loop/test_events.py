@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.drift import drift_frame, size_gates
@@ -14,6 +15,7 @@ from mlops_assets.monitoring_loop.events import closed_days, days_of_earlier, ex
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.monitoring import DriftPolicy
 
+ALL_EVENTS = Path(__file__).parents[2] / "benchmarks" / "data" / "flights_events.yaml"
 THURSDAY = date(2013, 11, 28)
 GATES = size_gates(DriftPolicy())
 
@@ -147,3 +149,19 @@ def test_the_flights_declare_the_calendar_and_no_storm():
     assert len(events) >= 10
     assert {event.kind for event in events} <= {"holiday", "holiday_travel"}
     assert all(event.is_known_before and "rain_inches_6h" not in event.features for event in events)
+
+
+def test_what_the_flights_declare_is_what_was_certain_and_planned_and_nothing_else():
+    """The rest of the list (storms, furlough, feed gaps) is ground truth for scripts, and no monitor reads it."""
+    from mlops_assets.examples.flight_delays.service import flight_delays
+
+    told = yaml.safe_load(ALL_EVENTS.read_text())["events"]
+    planned = {
+        (event["id"], event["start"], event["end"])
+        for event in told
+        if (event["certainty"], event["expect"]) == ("high", "suppress")
+    }
+    declared = known_events(flight_delays.drift)
+    assert {(event.id, event.start, event.end) for event in declared} == planned and len(planned) == 12
+    assert all(event.declared_on < event.start and event.owner and event.features for event in declared)
+    assert all(event.direction and event.max_size for event in declared)
