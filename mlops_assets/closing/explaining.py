@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.world import World
-from mlops_assets.monitoring_loop.decomposition import Explanation, explain_change
+from mlops_assets.monitoring_loop.decomposition import MEASURES, Explanation, explain_change
 from mlops_assets.monitoring_loop.degradation import INCIDENT, Evaluation
 from mlops_assets.monitoring_loop.rules import QualityJudgement
 
@@ -21,13 +21,13 @@ def explained_quality(world: World, block: Block, judged: Sequence[QualityJudgem
     """The same judgements; what broke and asks for a person has its explanation in its reason."""
     if world.service.task != "binary":  # the loss that is taken apart is that of a chance
         return list(judged)
-    known: dict[tuple[date, date, int], str] = {}
+    known: dict[tuple[date, date, int, str], str] = {}
 
     def explained(found: Evaluation) -> Evaluation:
         if found.state != "broken" or found.leads_to != INCIDENT or found.prediction_day is None:
             return found
         length = min(max(found.window_days, SHORTEST_DAYS), LONGEST_DAYS)
-        key = (found.day, found.prediction_day, length)
+        key = (found.day, found.prediction_day, length, measure_of(world, found.metric))
         if key not in known:
             explanation = explanation_of(world, block, *key)
             known[key] = f"; {explanation.in_words()}" if explanation else ""
@@ -36,10 +36,16 @@ def explained_quality(world: World, block: Block, judged: Sequence[QualityJudgem
     return [replace(one, evaluations=tuple(map(explained, one.evaluations))) for one in judged]
 
 
-def explanation_of(world: World, block: Block, as_of: date, last: date, length: int) -> Explanation | None:
-    """Why the loss of the window that ends on ``last`` differs from that of the weeks before it."""
+def measure_of(world: World, metric: str) -> str:
+    """What is taken apart for a metric: itself if it can be, else the loss that is watched."""
+    if metric in MEASURES:
+        return metric
+    return "brier" if world.service.is_monitor_only else world.service.model.primary_metric
+
+
+def explanation_of(world: World, block: Block, as_of: date, last: date, length: int, metric: str) -> Explanation | None:
+    """Why a measure of the window that ends on ``last`` differs from that of the weeks before it."""
     first = last - timedelta(days=length - 1)
-    metric = "brier" if world.service.is_monitor_only else world.service.model.primary_metric
     before = list(days_between(first - timedelta(days=BEFORE_DAYS), first - timedelta(days=1)))
     return explain_change(
         block.con, predictions="predictions", labels="labels", label=world.service.label,

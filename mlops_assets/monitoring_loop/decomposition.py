@@ -1,16 +1,18 @@
 """Explain: is a metric worse because other requests came, or because the same ones turn out differently? And where?
 
 The rows of two periods are counted in bins of the score. The covariate part is what the new mix of scores would
-have cost at the old loss of each bin; the concept part is what the same scores cost more. Without the split every
+have cost at the old loss of each bin; the concept part is what the same scores cost more. The same holds for how far
+observed and predicted positives are apart, and for the AUC of the bins. Without the split every
 drop is blamed on drift. Reweighting within bins follows E. M. Kitagawa, JASA 50 (1955), 1168-1194 (each part at the
 mean of both periods, so that they add up exactly), on the shared support of both, as in T. T. Cai, H. Namkoong and
 S. Yadlowsky, *Diagnosing Model Performance Under Distribution Shift* (2023): a bin that only one period has is part of
 the covariate shift. The day is the unit of the intervals: a jackknife that leaves out one day at a time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -53,16 +55,51 @@ class Part:
         """Whether the interval leaves out zero."""
         return self.low > 0 or self.high < 0
 
+    def in_words(self) -> str:
+        """The number with its interval."""
+        return f"{self.value:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
+
+class HeldBy(NamedTuple):
+    """A slice that holds most of a change: its share of it with a 95 % interval, and the two parts of its own change.
+
+    No parts: it has too few days with labels.
+    """
+
+    slice: str
+    share: float
+    low: float
+    high: float
+    covariate: Part | None = None
+    concept: Part | None = None
+
+    def in_words(self) -> str:
+        """The end of a sentence."""
+        told = f"{self.slice} holds {self.share:.0%} of the change ({self.low:.0%} to {self.high:.0%})"
+        parts = [(name, part) for name, part in (("covariate", self.covariate), ("concept", self.concept)) if part]
+        inside = ", ".join(f"{name} {part.in_words()}" for name, part in parts)
+        return told + (f", in itself {inside}" if inside else "")
+
+
+MEASURES = {
+    "brier": ("mean loss", "(score - value) * (score - value)"),
+    "log_loss": ("mean loss", "-ln(greatest(if(value > 0.5, score, 1 - score), 2.220446049250313e-16))"),
+    "calibration_ratio": ("observed minus predicted positives", "value - score"),
+    "auc": ("AUC over score bins", "value"),
+}
+"""Metric -> what changes, in words, and what is summed up per bin, as SQL over score and value."""
+
 
 @dataclass(frozen=True)
 class Explanation:
-    """A change of mean loss from one period to another: total = covariate + concept; slices that hold most of it."""
+    """A change of a measure from one period to another: total = covariate + concept; slices that hold most of it."""
 
     before: float
     after: float
     covariate: Part
     concept: Part
-    slices: tuple[tuple[str, float], ...] = ()
+    slices: tuple[HeldBy, ...] = ()
+    what: str = "mean loss"
 
     @property
     def kind(self) -> str:
@@ -79,28 +116,60 @@ class Explanation:
             "unclear": "neither part is certain",
         }[self.kind]
         parts = ", ".join(
-            f"{name} {part.value:+.4f} ({part.low:+.4f} to {part.high:+.4f})"
-            for name, part in (("covariate", self.covariate), ("concept", self.concept))
+            f"{name} {part.in_words()}" for name, part in (("covariate", self.covariate), ("concept", self.concept))
         )
-        where = "".join(f"; {name} holds {share:.0%} of the change" for name, share in self.slices)
-        return f"mean loss {self.before:.4f} -> {self.after:.4f}: {meaning}; {parts}{where}"
+        where = "".join(f"; {one.in_words()}" for one in self.slices)
+        return f"{self.what} {self.before:.4f} -> {self.after:.4f}: {meaning}; {parts}{where}"
 
 
-def split(n_before: Floats, loss_before: Floats, n_after: Floats, loss_after: Floats) -> tuple[Floats, Floats]:
-    """Covariate and concept part of the change of mean loss, from counts and summed losses per bin (last axis)."""
+Value = Callable[[Floats, Floats], Floats]
+"""A measure from the mix of the bins (shares of rows) and what is summed up per row in each."""
+
+
+def mean_of(mix: Floats, rate: Floats) -> Floats:
+    """The mean over all rows."""
+    found: Floats = (mix * rate).sum(axis=-1)
+    return found
+
+
+def auc_of(mix: Floats, rate: Floats) -> Floats:
+    """Chance that a positive lies in a higher bin than a negative, ties counting half; not a number without both."""
+    positive, negative = mix * rate, mix * (1 - rate)
+    below = np.cumsum(negative, axis=-1) - negative / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = (positive * below).sum(axis=-1) / (positive.sum(axis=-1) * negative.sum(axis=-1))
+    return found
+
+
+def split(
+    n_before: Floats, loss_before: Floats, n_after: Floats, loss_after: Floats, value: Value = mean_of
+) -> tuple[Floats, Floats]:
+    """Covariate and concept part of the change of a measure, from counts and sums per bin (last axis).
+
+    Each part is the mean of what it adds before and after the other one (L. S. Shapley, 1953), which for a mean is
+    Kitagawa's split; they add up exactly.
+    """
     mix_before = n_before / n_before.sum(axis=-1, keepdims=True)
     mix_after = n_after / n_after.sum(axis=-1, keepdims=True)
+    old, new = _rates(n_before, loss_before, n_after, loss_after)
+    was, mixed, worse, now = (
+        value(mix, rate) for mix, rate in ((mix_before, old), (mix_after, old), (mix_before, new), (mix_after, new))
+    )
+    return ((mixed - was) + (now - worse)) / 2, ((worse - was) + (now - mixed)) / 2
+
+
+def _rates(n_before: Floats, loss_before: Floats, n_after: Floats, loss_after: Floats) -> tuple[Floats, Floats]:
+    """Sums per row of each bin; a bin that one period lacks is taken from the other one."""
     with np.errstate(divide="ignore", invalid="ignore"):
         old, new = loss_before / n_before, loss_after / n_after
     old, new = np.where(n_before > 0, old, new), np.where(n_after > 0, new, old)
-    old, new = np.nan_to_num(old), np.nan_to_num(new)
-    covariate: Floats = ((mix_after - mix_before) * (old + new) / 2).sum(axis=-1)
-    concept: Floats = ((new - old) * (mix_before + mix_after) / 2).sum(axis=-1)
-    return covariate, concept
+    return np.nan_to_num(old), np.nan_to_num(new)
 
 
-def decompose(n_before: Floats, loss_before: Floats, n_after: Floats, loss_after: Floats) -> Explanation | None:
-    """Split a change of mean loss; None below ``MIN_DAYS`` days with rows in one of the periods.
+def decompose(
+    n_before: Floats, loss_before: Floats, n_after: Floats, loss_after: Floats, value: Value = mean_of
+) -> Explanation | None:
+    """Split a change of a measure; None below ``MIN_DAYS`` days with rows in one of the periods, or if it has no value.
 
     Args:
         n_before, n_after: labelled rows per day and bin.
@@ -111,16 +180,19 @@ def decompose(n_before: Floats, loss_before: Floats, n_after: Floats, loss_after
     if min(len(n_before), len(n_after)) < MIN_DAYS:
         return None
     whole = [array.sum(axis=0) for array in (n_before, loss_before, n_after, loss_after)]
-    parts = np.array(split(*whole))
-    without_before = np.array(split(whole[0] - n_before, whole[1] - loss_before, whole[2], whole[3]))
-    without_after = np.array(split(whole[0], whole[1], whole[2] - n_after, whole[3] - loss_after))
+    parts = np.array(split(whole[0], whole[1], whole[2], whole[3], value))
+    without_before = np.array(split(whole[0] - n_before, whole[1] - loss_before, whole[2], whole[3], value))
+    without_after = np.array(split(whole[0], whole[1], whole[2] - n_after, whole[3] - loss_after, value))
     variance = _jackknife(without_before) + _jackknife(without_after)
     half = stdtrit(min(len(n_before), len(n_after)) - 1, 0.975) * np.sqrt(variance)
     covariate, concept = (
-        Part(*(round(float(x), 9) for x in (value, value - wide, value + wide)))
-        for value, wide in zip(parts, half, strict=True)
+        Part(*(round(float(x), 9) for x in (part, part - wide, part + wide)))
+        for part, wide in zip(parts, half, strict=True)
     )
-    before, after = whole[1].sum() / whole[0].sum(), whole[3].sum() / whole[2].sum()
+    old, new = _rates(whole[0], whole[1], whole[2], whole[3])
+    before, after = value(whole[0] / whole[0].sum(), old), value(whole[2] / whole[2].sum(), new)
+    if np.isnan([before, after, *half]).any():
+        return None
     return Explanation(round(float(before), 9), round(float(after), 9), covariate, concept)
 
 
@@ -142,18 +214,19 @@ def holding_slices(before: Sums, after: Sums) -> tuple[tuple[str, float], ...]:
     A slice holds what its rows lose now beyond what they would at its own old mean loss, which is held towards
     that of all where few rows were seen.
     """
-    rows_before, loss_before = before[ALL]
-    rows_after, loss_after = after[ALL]
-    usual = loss_before / rows_before
-    change = loss_after - rows_after * usual
+    rows_after = after[ALL][0]
     found = []
-    for name, (n, loss) in after.items():
-        seen, lost = before.get(name, (0.0, 0.0))
-        old = (lost + PRIOR_REQUESTS * usual) / (seen + PRIOR_REQUESTS)
-        share = (loss - n * old) / change if change else 0.0
+    for name, (n, _loss) in after.items():
+        share = held_share(name, before, after)
         if name != ALL and share >= max(MIN_SLICE_SHARE, 2 * n / rows_after):
             found.append((name, round(min(share, 1.0), 9)))
     return tuple(sorted(found, key=lambda one: (-one[1], one[0]))[:NAMED_SLICES])
+
+
+def held_share(name: str, before: Sums, after: Sums) -> float:
+    """What the rows of a slice cost beyond its own old mean, as a share of what all rows cost beyond theirs."""
+    nothing = (0.0, 0.0)
+    return float(_shares(*before[ALL], *after[ALL], *before.get(name, nothing), *after.get(name, nothing)))
 
 
 def explain_change(
@@ -173,25 +246,68 @@ def explain_change(
     Args:
         predictions, labels: relations of these tables' shapes that hold the days.
         slices: names in the JSON ``context`` of a prediction.
-        metric: ``brier`` or ``log_loss``.
+        metric: one of ``MEASURES``.
         after, before: prediction days of the two periods.
         as_of: the day at whose end the labels are read.
     """
     counted = frame(con, binned_sql(predictions, labels, label, slices, metric, [*before, *after], as_of))
     counted["day"] = counted["day"].dt.date
-    of_all = counted[counted["slice"] == ALL]
+    value = auc_of if metric == "auc" else mean_of
+    n_before, loss_before, n_after, loss_after = _grids(counted, ALL, before, after)
+    found = decompose(n_before, loss_before, n_after, loss_after, value)
+    if found is None:
+        return None
+    found = replace(found, what=MEASURES[metric][0])
+    if found.kind == "unclear" or metric == "auc":  # ranks of different slices do not add up
+        return found
+    named = holding_slices(sums_of(counted, before), sums_of(counted, after))
+    return replace(found, slices=tuple(held_by(counted, name, share, before, after) for name, share in named))
+
+
+def _grids(counted: pd.DataFrame, name: str, before: Sequence[date], after: Sequence[date]) -> list[Floats]:
+    """Rows and sums of a slice as (day, bin), before and after."""
+    of_slice = counted[counted["slice"] == name]
 
     def grid(days: Sequence[date], column: str) -> Floats:
-        laid = of_all.pivot(index="day", columns="bin", values=column).reindex(
+        laid = of_slice.pivot(index="day", columns="bin", values=column).reindex(
             index=sorted(days), columns=range(BINS), fill_value=0.0
         )
         return laid.fillna(0.0).to_numpy(dtype="float64")
 
-    found = decompose(grid(before, "n"), grid(before, "loss"), grid(after, "n"), grid(after, "loss"))
-    if found is None:
-        return None
-    slices_found = holding_slices(sums_of(counted, before), sums_of(counted, after)) if found.kind != "unclear" else ()
-    return replace(found, slices=slices_found)
+    return [grid(days, column) for days in (before, after) for column in ("n", "loss")]
+
+
+def held_by(counted: pd.DataFrame, name: str, share: float, before: Sequence[date], after: Sequence[date]) -> HeldBy:
+    """A slice with the interval of its share (a jackknife over days) and the parts of its own change."""
+    n_before, loss_before, n_after, loss_after = _grids(counted, name, before, after)
+    days = [grid.sum(axis=1) for grid in (*_grids(counted, ALL, before, after), *_grids(counted, name, before, after))]
+    whole = [float(day.sum()) for day in days]
+    variance = 0.0
+    for periods in ((0, 1, 4, 5), (2, 3, 6, 7)):  # one day of before left out, then one of after
+        left = [
+            total - day if at in periods else total for at, (total, day) in enumerate(zip(whole, days, strict=True))
+        ]
+        variance += float(_jackknife(_shares(*left)))
+    half = float(stdtrit(min(len(before), len(after)) - 1, 0.975)) * variance**0.5
+    own = decompose(n_before, loss_before, n_after, loss_after)
+    parts = (own.covariate, own.concept) if own else (None, None)
+    return HeldBy(name, share, round(share - half, 9), round(share + half, 9), *parts)
+
+
+Number = Floats | float
+
+
+def _shares(
+    rows_before: Number, loss_before: Number, rows_after: Number, loss_after: Number,
+    seen: Number, lost: Number, n: Number, loss: Number,
+) -> Floats:  # fmt: skip
+    """What a slice (the last four) costs beyond its own old mean, as a share of what all (the first four) cost."""
+    usual = np.asarray(loss_before, dtype="float64") / rows_before
+    change = loss_after - rows_after * usual
+    old = (lost + PRIOR_REQUESTS * usual) / (seen + PRIOR_REQUESTS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.where(change != 0, (loss - n * old) / change, 0.0)
+    return found
 
 
 def sums_of(counted: pd.DataFrame, days: Sequence[date]) -> dict[str, tuple[float, float]]:
@@ -215,16 +331,12 @@ def binned_sql(
     scikit-learn does.
     """
     window = f"to_microseconds({round(label.window_hours * 3_600_000_000)})"
-    losses = {
-        "brier": "(score - value) * (score - value)",
-        "log_loss": "-ln(greatest(if(value > 0.5, score, 1 - score), 2.220446049250313e-16))",
-    }
     return f"""
         select prediction_day as day, slice, bin, count(*)::double as n, sum(loss)::double / 1e12 as loss
         from (
             select prediction_day, unnest({sliced_sql(sorted(slices))}) as slice,
                    least(floor({BINS} * 2 / pi() * asin(sqrt(score))), {BINS - 1})::integer as bin,
-                   round(({losses[metric]}) * 1e12)::hugeint as loss
+                   round(({MEASURES[metric][1]}) * 1e12)::hugeint as loss
             from {quote(predictions)} p
             join (
                 select request_id as labelled, arg_max(value, known_at) as value

@@ -11,6 +11,7 @@ import pytest
 from mlops_assets import LabelDefinition
 from mlops_assets.adapters.engine import open_engine, put
 from mlops_assets.monitoring_loop.decomposition import (
+    auc_of,
     decompose,
     explain_change,
     holding_slices,
@@ -91,6 +92,34 @@ def test_the_slice_that_holds_a_drop_is_named(con):
     found = told(con, hard_share=0.2, lift=0.6, where="SFO")
     assert found.slices[0][0] == "dest=SFO" and found.slices[0][1] > 0.5
     assert "dest=SFO holds" in found.in_words()
+
+
+def test_a_named_slice_has_an_interval_and_says_what_happened_inside_of_it(con):
+    """Its own rows turned out worse; others came to it as before. One good day more or less moves its share a bit."""
+    (held,) = told(con, hard_share=0.2, lift=0.6, where="SFO").slices
+    assert 0.3 < held.low < held.share < held.high
+    assert held.concept is not None and held.covariate is not None
+    assert held.concept.is_sure and held.concept.value > 5 * abs(held.covariate.value)
+    assert f"({held.low:.0%} to {held.high:.0%}), in itself covariate" in held.in_words()
+
+
+def test_a_calibration_gap_and_a_fallen_auc_are_taken_apart_as_well(con):
+    """Harder requests that turn out as predicted leave no gap; requests that turn out worse do."""
+    harder = told(con, hard_share=0.6, lift=0.0, metric="calibration_ratio")
+    worse = told(con, hard_share=0.2, lift=0.2, metric="calibration_ratio")
+    assert harder.kind == "unclear"
+    assert worse.kind == "concept" and worse.after - worse.before > 0.1
+    assert worse.in_words().startswith("observed minus predicted positives ")
+    ranked = told(con, hard_share=0.2, lift=0.3, metric="auc")
+    assert ranked.kind == "concept" and ranked.after < ranked.before
+    assert ranked.covariate.value + ranked.concept.value == pytest.approx(ranked.after - ranked.before)
+    assert ranked.in_words().startswith("AUC over score bins ") and ranked.slices == ()
+
+
+def test_the_auc_of_bins_is_the_chance_that_a_positive_ranks_higher():
+    assert float(auc_of(np.array([0.5, 0.5]), np.array([0.0, 1.0]))) == 1.0
+    assert float(auc_of(np.array([0.5, 0.5]), np.array([0.3, 0.3]))) == pytest.approx(0.5)
+    assert np.isnan(auc_of(np.array([0.5, 0.5]), np.array([0.0, 0.0])))
 
 
 def test_a_bin_that_only_one_period_has_is_part_of_the_covariate_shift():
