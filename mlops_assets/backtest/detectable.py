@@ -1,6 +1,5 @@
 """What the monitor cannot see: the smallest shift of each feature that it would find."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,42 +40,51 @@ def smallest_shifts(drift: pd.DataFrame, policy: DriftPolicy, series: int) -> tu
     On a past day with error e and scale s a shift d alarms if abs(e + d) >= max(z s, gate sd); so the smallest such d
     is known for every day and side, and the 80th percentile over days and both sides is seen with 80 % chance. It is
     the detection limit of L. A. Currie, Analytical Chemistry 40 (1968), 586-593 (critical level plus what covers the
-    error of a single reading), with the measured errors in place of normal ones. For seven days the easiest of them
-    counts; from the fifth on the forecast has followed by half. The slow-drift sum is left out: it finds a little
-    more.
+    error of a single reading), with the measured errors in place of normal ones. A column is judged on its own and
+    beside its companions (``mean_alone``): the smaller shift counts. For seven days the easiest of them counts; from
+    the fifth on the forecast has followed by half. The slow-drift sum is left out: it finds a little more.
     """
     limit = Limits.of(policy, series).moderate_z
     own = drift[(drift["subject"] == FEATURES) & (drift["baseline"] == "trailing")]
     found = []
     for column, rows in own[own["column_name"] != ROWS].groupby("column_name"):
-        means, nulls = (rows[(rows["statistic"] == name) & rows["scale"].notna()].sort_values("day")
-                        for name in ("mean", "null_share"))  # fmt: skip
-        found.append(Smallest(str(column), *_of_mean(means, policy, limit), _of_nulls(nulls, policy, limit)))
+        means, alone, nulls = (rows[(rows["statistic"] == name) & rows["scale"].notna()].sort_values("day")
+                               for name in ("mean", "mean_alone", "null_share"))  # fmt: skip
+        found.append(Smallest(str(column), *_of_mean(means, alone, policy, limit), _of_nulls(nulls, policy, limit)))
     return tuple(sorted(found, key=lambda one: (-(one.week_stds or np.inf), one.column)))
 
 
 def _of_mean(
-    means: pd.DataFrame, policy: DriftPolicy, limit: float
+    means: pd.DataFrame, alone: pd.DataFrame, policy: DriftPolicy, limit: float
 ) -> tuple[float | None, float | None, float | None, float | None]:
     errors = (means["value"] - means["expected"]).to_numpy(dtype="float64")
+    beside = alone.set_index("day").reindex(means["day"])
     sizes = means["size"].to_numpy(dtype="float64")
     is_known = sizes > 0
     if is_known.sum() < DAYS:
         return None, None, None, None
     std = float(np.median(np.abs(errors[is_known]) / sizes[is_known]))
-    needed = list(_needed(errors, means["scale"].to_numpy(dtype="float64"), policy.min_mean_shift_stds * std, limit))
+    gate, own = policy.min_mean_shift_stds * std, means["scale"].to_numpy(dtype="float64")
+    left = (beside["value"] - beside["expected"]).to_numpy(dtype="float64")
+    scales = beside["scale"].to_numpy(dtype="float64")
+    needed = [
+        np.fmin(_needed(errors, own, gate, limit, side), _needed(left, scales, gate, limit, side))
+        for side in (1.0, -1.0)
+    ]
+    needed = [one[~np.isnan(one)] for one in needed if (~np.isnan(one)).sum() >= DAYS]
+    if not needed:
+        return None, None, None, None
     day, week = (round(float(np.quantile(np.concatenate(some), CHANCE)), 9)
                  for some in (needed, [_easiest(one) for one in needed]))  # fmt: skip
     return day, round(day / std, 9), week, round(week / std, 9)
 
 
-def _needed(errors: Floats, scales: Floats, gate: float, limit: float) -> Iterator[Floats]:
-    """Per side and day, the smallest shift that would have alarmed; a day's scale is known on its own side only."""
-    for side in (1.0, -1.0):
-        is_own = np.where(errors < 0, -1.0, 1.0) == side
-        if is_own.any():
-            scale = pd.Series(np.where(is_own, scales, np.nan)).ffill().bfill().to_numpy(dtype="float64")
-            yield np.maximum(np.maximum(limit * scale, gate) - side * errors, 0.0)
+def _needed(errors: Floats, scales: Floats, gate: float, limit: float, side: float) -> Floats:
+    """Per day, the smallest shift to one side that would have alarmed; a day's scale is known on its own side only."""
+    is_own = np.where(errors < 0, -1.0, 1.0) == side
+    scale = pd.Series(np.where(is_own, scales, np.nan)).ffill().bfill().to_numpy(dtype="float64")
+    needed: Floats = np.maximum(np.maximum(limit * scale, gate) - side * errors, 0.0)
+    return needed
 
 
 def _easiest(needed: Floats) -> Floats:

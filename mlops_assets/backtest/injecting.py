@@ -1,6 +1,6 @@
 """Faults injected into stored profiles at random dates: what the monitor sees of them, and would not have without."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import sqrt
@@ -17,6 +17,8 @@ from mlops_assets.monitoring_loop.metrics import wilson
 
 FAULT_DAYS = 7
 STD_DAYS = 30
+COLUMNS_A_DATE = 5
+"""Into so many columns each fault is injected on a date: judging one takes a quarter of a second."""
 ALARMS = ("moderate", "severe", "unknown")
 Alarms = set[tuple[date, str]]
 """(day, column) on which a person is asked to look."""
@@ -49,12 +51,13 @@ def series_count(drift: pd.DataFrame) -> int:
 
 
 def injected(world: World, judged: Judged, *, dates: int, seed: int, told: Callable[[int], None]) -> tuple[Seen, ...]:
-    """Inject the catalogue on so many random dates into every column that is judged by then.
+    """Inject the catalogue on so many random dates, each fault into random columns, one column at a time.
 
-    A hit is an alarm on a day and column that had none without the fault, under the policy of ``judged``.
+    A hit is an alarm on a day and column that had none without the fault, under the policy of ``judged``. All other
+    columns stay healthy: a column is judged beside its companions.
     """
     rng = np.random.default_rng(seed)
-    quiet, count = alarms_of(judged.drift), series_count(judged.drift)
+    quiet = alarms_of(judged.drift)
     able = columns_judged(judged.drift)
     starts = [day for day in judged.days[: -FAULT_DAYS + 1] if able.get(day)]
     delays: dict[str, list[int | None]] = {fault.name: [] for fault in CATALOGUE}
@@ -63,13 +66,12 @@ def injected(world: World, judged: Judged, *, dates: int, seed: int, told: Calla
     for done, at in enumerate(chosen, start=1):
         days = [starts[at] + timedelta(days=number) for number in range(FAULT_DAYS)]
         own = series_before(under_policy, days)
-        own = own[own["subject"] == FEATURES]
-        blocked = {day for day, row in world.ledger.closings(world.name).items() if row["state"] == "blocked"}
-        found = alarms_with_faults(own, days, judged, blocked, count)
+        injection = _Injection(world, judged, own[own["subject"] == FEATURES], days)
         for fault in CATALOGUE:
-            for column in able[starts[at]] & columns_of(own, fault):
-                with_fault = found.get((fault.name, column), set())
-                delays[fault.name].append(first_hit(with_fault, {day for day, c in quiet if c == column}, days))
+            usable = sorted(able[starts[at]] & columns_of(own, fault))
+            for column in rng.choice(usable, min(COLUMNS_A_DATE, len(usable)), replace=False) if usable else ():
+                hits = {day for day, name in injection.alarms(fault, str(column)) if name == column}
+                delays[fault.name].append(first_hit(hits, {day for day, name in quiet if name == column}, days))
         told(done)
     return tuple(_counted(name, told_of) for name, told_of in delays.items() if told_of)
 
@@ -89,46 +91,27 @@ def columns_of(series: pd.DataFrame, fault: Fault) -> set[str]:
             *((ROWS,) if "rows" in fault.on else ())}  # fmt: skip
 
 
-def alarms_with_faults(
-    own: pd.DataFrame, days: Sequence[date], judged: Judged, blocked: set[date], count: int
-) -> dict[tuple[str, str], set[date]]:
-    """(fault, column) -> days with an alarm on that column, every fault on every column by itself."""
-    day = pd.to_datetime(own["day"]).dt.date
-    before, during = own[day < days[0]], own[day.isin(days)]
-    stds = _stds(before[day[before.index] >= days[0] - timedelta(days=STD_DAYS)])
-    found: dict[tuple[str, str], set[date]] = {}
-    of_columns = [fault for fault in CATALOGUE if "rows" not in fault.on]
-    parts = [part for fault in of_columns for part in _broken(before, during, fault, stds)]
-    loud = _alarms(pd.concat(parts, ignore_index=True), days, judged, blocked, count) if parts else set()
-    for alarm_day, name in loud:
-        column, _, fault_name = name.rpartition("#")
-        found.setdefault((fault_name, column), set()).add(alarm_day)
-    for fault in (fault for fault in CATALOGUE if "rows" in fault.on):
-        whole = pd.concat([before, fault.breaks(during, 0.0)], ignore_index=True)
-        found[fault.name, ROWS] = {d for d, name in _alarms(whole, days, judged, blocked, count) if name == ROWS}
-    return found
+class _Injection:
+    """The feature series that judge some days, to be broken in one column at a time."""
 
+    def __init__(self, world: World, judged: Judged, own: pd.DataFrame, days: Sequence[date]) -> None:
+        self.own, self.days, self.policy = own, days, judged.service.drift
+        self.blocked = {day for day, row in world.ledger.closings(world.name).items() if row["state"] == "blocked"}
+        self.count = series_count(judged.drift)
+        self.day = pd.to_datetime(own["day"]).dt.date
+        month = (self.day < days[0]) & (self.day >= days[0] - timedelta(days=STD_DAYS))
+        self.stds = _stds(own[month])
 
-def _broken(
-    before: pd.DataFrame, during: pd.DataFrame, fault: Fault, stds: Mapping[str, float]
-) -> Iterator[pd.DataFrame]:
-    """The series of every column that a fault can happen to, with the fault, under a name of their own."""
-    named = columns_of(before, fault)
-    history = dict(list(before.groupby("column_name")))
-    for column, today in during.groupby("column_name"):
-        if column in named:
-            broken = fault.breaks(today, stds.get(str(column), 0.0))
-            yield pd.concat([history[column], broken]).assign(column_name=f"{column!s}#{fault.name}")
-
-
-def _alarms(series: pd.DataFrame, days: Sequence[date], judged: Judged, blocked: set[date], count: int) -> Alarms:
-    """What the monitor says, known events included."""
-    policy = judged.service.drift
-    found = find_drift(series, days=days, policy=policy, critical=(), blocked=blocked, series_count=count)
-    names = found["column_name"].astype(str)
-    plain = found.assign(column_name=names.str.rpartition("#")[0].where(names.str.contains("#"), names))
-    told = explain(plain, known_events(policy), size_gates(policy), earlier=plain.iloc[:0])
-    return alarms_of(told.assign(column_name=names))
+    def alarms(self, fault: Fault, column: str) -> Alarms:
+        """What the monitor says when one column, or all rows, are broken on the days; known events included."""
+        is_hit = self.day.isin(self.days) & (True if column == ROWS else self.own["column_name"] == column)
+        broken = fault.breaks(self.own[is_hit], self.stds.get(column, 0.0))
+        series = pd.concat([self.own[~is_hit], broken], ignore_index=True)
+        found = find_drift(
+            series, days=self.days, policy=self.policy, critical=(), blocked=self.blocked, series_count=self.count
+        )
+        told = explain(found, known_events(self.policy), size_gates(self.policy), earlier=found.iloc[:0])
+        return alarms_of(told)
 
 
 def _stds(month: pd.DataFrame) -> dict[str, float]:
