@@ -10,6 +10,7 @@ day beside all days before it in the window (D. M. Hawkins, *The Statistician* 3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import accumulate
 from math import exp, fsum, sqrt
 
 from mlops_assets.monitoring_loop.degradation import INCIDENT, Evaluation
@@ -95,10 +96,11 @@ def summed(values: list[float], monitor: HarmMonitor) -> Sum:
     widened for the lag-1 correlation of the days, as for independent days S would be too high.
     """
     height, since, mean, wide = 0.0, monitor.min_days, 0.0, 0.0
+    usual = _Before.of(values)
     for place in range(monitor.min_days, len(values)):
         if height == 0.0:
             since = place
-            mean, wide = _usual(values[:place])
+            mean, wide = usual.at(place)
         z = (values[place] - mean) / wide if wide else 0.0
         height = max(0.0, height + max(-CLIPPED, min(CLIPPED, z)) - monitor.allowance)
     late = values[since:] if height else []
@@ -107,14 +109,31 @@ def summed(values: list[float], monitor: HarmMonitor) -> Sum:
     return Sum(height, since, len(late), rise, half, mean)
 
 
-def _usual(before: list[float]) -> tuple[float, float]:
-    """Mean and spread of the days before; the spread widened for their lag-1 correlation."""
-    mean = fsum(before) / len(before)
-    apart = [value - mean for value in before]
-    squares = fsum(one * one for one in apart)
-    products = fsum(one * other for one, other in zip(apart, apart[1:], strict=False))
-    rho = min(max(products / squares, 0.0), MAX_CORRELATION) if squares else 0.0
-    return mean, sqrt(squares / (len(before) - 1) * (1 + rho) / (1 - rho) * (1 + 1 / len(before)))
+@dataclass(frozen=True)
+class _Before:
+    """Running sums of values less the first one, of their squares and of neighbours' products."""
+
+    values: list[float]
+    totals: list[float]
+    squares: list[float]
+    products: list[float]
+
+    @classmethod
+    def of(cls, values: list[float]) -> "_Before":
+        apart = [value - values[0] for value in values]
+        neighbours = [one * other for one, other in zip(apart, apart[1:], strict=False)]
+        return cls(
+            values, list(accumulate(apart)), list(accumulate(one * one for one in apart)), list(accumulate(neighbours))
+        )
+
+    def at(self, place: int) -> tuple[float, float]:
+        """Mean and spread of the values before a place; the spread widened for their lag-1 correlation."""
+        total, first, last = self.totals[place - 1], 0.0, self.values[place - 1] - self.values[0]
+        mean = total / place
+        squares = max(self.squares[place - 1] - place * mean * mean, 0.0)
+        products = self.products[place - 2] - mean * (2 * total - first - last) + (place - 1) * mean * mean
+        rho = min(max(products / squares, 0.0), MAX_CORRELATION) if squares else 0.0
+        return self.values[0] + mean, sqrt(squares / (place - 1) * (1 + rho) / (1 - rho) * (1 + 1 / place))
 
 
 def sum_limit(monitor: HarmMonitor) -> float:

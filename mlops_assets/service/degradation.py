@@ -118,7 +118,7 @@ class HarmMonitor(Policy):
     """
 
     days: int = Field(default=90, ge=42, description="Mature days that are looked at.")
-    min_days: Days = 28
+    min_days: int = Field(default=28, ge=7, description="Days before the first one that can be judged.")
     allowance: float = Field(default=0.5, gt=0, description="Slack per day, in standard deviations of the days.")
     min_rise_share: float = Field(default=0.01, gt=0)
     false_alarms_a_quarter: float = Field(default=0.3, gt=0, description="Of both sums together.")

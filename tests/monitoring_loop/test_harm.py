@@ -11,6 +11,7 @@ from mlops_assets import HarmMonitor
 from mlops_assets.monitoring_loop.degradation import Evaluation
 from mlops_assets.monitoring_loop.evidence import Asked, Evidence, Known, asked_for_harm
 from mlops_assets.monitoring_loop.harm import watch_harm
+from mlops_assets.monitoring_loop.rules import QualityJudgement
 
 MATURE = date(2013, 6, 28)
 MONITOR = HarmMonitor()
@@ -33,7 +34,7 @@ def edges(days: int = 90, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(0.010, 0.004, days)
 
 
-def said(world: np.ndarray, edge: np.ndarray, surprise: np.ndarray | None = None, day: int = 0) -> list[Evaluation]:
+def said(world: np.ndarray, edge: np.ndarray, surprise: np.ndarray | None = None) -> list[Evaluation]:
     series: dict[Asked, dict[date, Known]] = {CHAMPION: known(world - edge), FALLBACK: known(world)}
     if surprise is not None:
         series[SURPRISE] = known(surprise)
@@ -48,6 +49,8 @@ def test_a_champion_that_loses_two_hundredths_of_its_loss_every_day_is_told_thou
     [found] = said(losses(), edge)
     assert (found.state, found.tier) == ("broken", "moderate")
     assert found.reason.startswith("brier, champion minus fallback: +0.00")
+    [asked] = QualityJudgement(found.day, (found,)).findings("arrivals")
+    assert (asked.tier, asked.cause) == ("moderate", "quality:brier")
     assert abs(edge[-21:] - edges()[:-21].mean()).max() < 3.2 * edges()[:-21].std()
 
 
