@@ -10,7 +10,7 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.budgeting import budget_lines, newest_report
 from mlops_assets.closing.comparing import OWN_LABELS_DAYS, compared_definitions, comparison_lines, own_labels_share
-from mlops_assets.closing.plotting import OF_OPERATIONS, chart_of, plots_of, read_series
+from mlops_assets.closing.plotting import MOST_DAYS, OF_OPERATIONS, chart_up_to, plots_of, read_series
 from mlops_assets.closing.standing import (
     first_closable,
     incident_events,
@@ -114,9 +114,6 @@ def precision_sql(service: str) -> str:
     )
 
 
-CHART_DAYS = 70
-
-
 def series_chart(world: World, name: str, as_of: date | None) -> str:
     """One daily series up to the last closed day, or an earlier one, with every change of these days.
 
@@ -124,12 +121,12 @@ def series_chart(world: World, name: str, as_of: date | None) -> str:
         UnknownNameError: nothing of this name was stored in these days.
     """
     last = as_of or world.closed_through() or world.service.first_day
-    first = max(last - timedelta(days=CHART_DAYS - 1), world.service.first_day)
+    first = max(last - timedelta(days=MOST_DAYS - 1), world.service.first_day)
     if not read_series(world, name, first, last):
         raise UnknownNameError(
             where=f"service '{world.name}', {first} to {last}", kind="series", name=name, known=known_series(world)
         )
-    return chart_of(world, name, first, last)
+    return chart_up_to(world, name, last)
 
 
 def known_series(world: World) -> list[str]:

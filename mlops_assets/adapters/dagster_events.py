@@ -103,11 +103,20 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
                 more["open incidents"] = incidents_page(world, report)
             if report.changes:
                 more["changes"] = changes_table(report.changes)
-        if name == "labels" and report.day == world.closed_through():  # one of a block: it is a page, not a record
-            more |= definitions_page(world, report.day)
+        if report.day == world.closed_through():  # one of a block: these are pages, not records
+            more |= definitions_page(world, report.day) if name == "labels" else chart_page(world, name, report.day)
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
     if report.alarm_budget:
         log(dg.AssetMaterialization(key_of(world.service, BUDGET), metadata=budget_metadata(report.alarm_budget)))
+
+
+def chart_page(world: "World", name: str, day: "date") -> dict[str, Any]:
+    """The series that stands for an asset over ten weeks, with everything that changed as marks; none for most."""
+    from mlops_assets.closing.plotting import chart_up_to
+
+    series = {"quality": f"quality:{world.service.quality.core_metrics[0]}", "drift": "score",
+              "operations": "operations:labels"}.get(name)  # fmt: skip
+    return {"chart": dg.MetadataValue.md(f"```\n{chart_up_to(world, series, day)}\n```")} if series else {}
 
 
 def budget_metadata(rows: "Sequence[Row]") -> dict[str, Any]:

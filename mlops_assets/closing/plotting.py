@@ -63,6 +63,11 @@ def chart_of(world: World, name: str, first: date, last: date, *, opened_on: dat
     return chart(read_series(world, name, first, last), marks, title=name, first=first, last=last, opened_on=opened_on)
 
 
+def chart_up_to(world: World, name: str, last: date) -> str:
+    """One series over the ten weeks that end on a closed day."""
+    return chart_of(world, name, max(last - timedelta(days=MOST_DAYS - 1), world.service.first_day), last)
+
+
 def read_series(world: World, name: str, first: date, last: date) -> dict[date, float]:
     """Day -> value of a series: ``quality:<metric>``, ``objective:<name>``, ``operations:<what>``, or a column."""
     kind, _, what = name.partition(":")

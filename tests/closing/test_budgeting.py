@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from toy_stories import untrained
+from toy_stories import run, untrained
 from toy_world import a_world, close, deliver_all, span
 
+from mlops_assets.adapters.dagster_events import loop_done
 from mlops_assets.closing.budgeting import newest_report
+from mlops_assets.closing.sources import ingest_sources
 from mlops_assets.people import Closing, close_incident
 from mlops_assets.status import status_lines, status_of
 
@@ -24,7 +27,8 @@ def test_sundays_report_what_was_asked_and_answered_by_then(tmp_path: Path):
     close(world, span(0, 9))
     [incident] = world.ledger.effective("incidents", world.name)
     close_incident([world], incident["incident_id"], Closing("false_alarm", None, None), by="Mia", reason="a holiday")
-    close(world, span(10, 17))
+    ingest_sources(world, span(10, 17))
+    reports = run(world, span(10, 17))
 
     rows = world.ledger.effective("alarm_budget", world.name)
 
@@ -39,3 +43,12 @@ def test_sundays_report_what_was_asked_and_answered_by_then(tmp_path: Path):
     assert "1 incidents" in line
     assert "0% of 1 answered were real" in line
     assert "budget 7 false alarms a quarter: within" in line
+
+    events: list[dg.AssetMaterialization] = []
+    for report in reports:
+        loop_done(world, report, ("quality", "verdict"), events.append)
+    [weekly] = [event for event in events if event.asset_key.path[-1] == "alarm_budget"]
+    assert weekly.metadata["week to"].value == str(SUNDAYS[-1]) and weekly.partition is None
+    [chart] = [event.metadata["chart"].value for event in events if "chart" in event.metadata]
+    assert f"quality:brier, {span(0, 0)[0]} to {span(17, 17)[0]}" in chart
+    assert f"a {span(10, 10)[0]} owner:close" in chart
