@@ -67,7 +67,9 @@ def usual_of(said: Sequence[Row], causes: Mapping[str, str]) -> Usual:
     bad: set[date] = set()
     since = date.min
     for row in said:
-        details, cause = row["details"], causes.get(row["subject"], "")
+        if row["subject"] not in causes:
+            continue  # a redo has no such incident: the word is void
+        details, cause = row["details"], causes[row["subject"]]
         if details.get("as") == "bad_data":
             bad.update(days_between(date.fromisoformat(details["from"]), date.fromisoformat(details["until"])))
         elif details.get("as") == "new_normal" and cause.startswith("quality:"):

@@ -1,7 +1,7 @@
 """What people are told: one message per decision, with the incident's playbook in it; per owner one page a week."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.notifier import Channel, Message
@@ -51,7 +51,7 @@ def incident_of(world: World, decision: Row) -> Incident | None:
 
 def _digest(world: World, decision: Row) -> Message:
     """The owner's page: all of their services, one after another."""
-    owner, together = world.service.owner, [world, *others_of_owner(world)]
+    owner, together = world.service.owner, [world, *others_of_owner(world, decision["day"])]
     found = {one.name: digest_of(one, decision) for one in together}
     said = {name: row["because"] if row else f"not closed through {decision['day']} yet" for name, row in found.items()}
     title = "; ".join(f"{name}, {decision['day']}: {words}" for name, words in said.items())
@@ -60,10 +60,14 @@ def _digest(world: World, decision: Row) -> Message:
     return Message(decision["decision_id"], Channel.DIGEST, title, body)
 
 
-def others_of_owner(world: World) -> list[World]:
-    """The other services of the same owner that have a weekly page, by name."""
+def others_of_owner(world: World, day: date) -> list[World]:
+    """The other services of the same owner that have a weekly page and live on a day, by name."""
     email = world.service.owner.email
-    mine = [one for one in world.beside if one.owner.email == email and one.incidents.digest == "weekly"]
+    mine = [
+        one for one in world.beside
+        if one.owner.email == email and one.incidents.digest == "weekly"
+        and one.first_day <= day and (one.last_day is None or day <= one.last_day)
+    ]  # fmt: skip
     return [World(one, world.home, world.clock) for one in sorted(mine, key=lambda one: one.name)]
 
 
@@ -82,7 +86,7 @@ def digest_waits(world: World, decision: Row) -> str | None:
     """Why the owner's page is not sent yet: a service that may still close the week, or that sends it for all."""
     for one, row in _weeks(world, decision):
         end = one.calendar.end_of(decision["day"]) + timedelta(hours=one.service.close_after_hours)
-        if row is None and one.now() < end and one.closed_through() is not None:
+        if row is None and world.now() < end and one.closed_through() is not None:
             return f"waits for {one.name} to close {decision['day']}, until {end} UTC"
         if row is not None and not _is_done(one, row) and one.name < world.name:
             return f"{one.name} sends the page of the week"
@@ -90,7 +94,7 @@ def digest_waits(world: World, decision: Row) -> str | None:
 
 
 def _weeks(world: World, decision: Row) -> Iterator[tuple[World, Row | None]]:
-    for one in others_of_owner(world):
+    for one in others_of_owner(world, decision["day"]):
         yield one, digest_of(one, decision)
 
 

@@ -22,6 +22,7 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.build import build_definitions
 from mlops_assets.closing.overdue import failed_run, overdue
 from mlops_assets.closing.standing import pending_decisions
+from mlops_assets.closing.telling import others_of_owner
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind, decision_row
 from mlops_assets.people import acknowledge_incident
@@ -225,6 +226,15 @@ def test_the_page_does_not_wait_for_a_service_that_stands_still(tmp_path: Path, 
     [row] = [row for row in pending_decisions(world) if row["kind"] == "digest"]
     carry_out(at(world, after_end_of(0, 6.1)), row, by="digest sensor")
     assert f"letters, {LAST}: not closed through {LAST} yet" in hook.received[0]["message"]
+
+
+def test_a_service_of_another_year_is_not_waited_for(tmp_path: Path) -> None:
+    weekly = IncidentPolicy(digest="weekly")
+    over = untrained(name="letters", incidents=weekly, last_day=LAST - timedelta(days=1))
+    young = untrained(name="cards", incidents=weekly, first_day=LAST + timedelta(days=1))
+    world = replace(a_world(tmp_path / "home", untrained(incidents=weekly)), beside=(over, young))
+    assert others_of_owner(world, LAST) == []
+    assert [one.name for one in others_of_owner(world, LAST - timedelta(days=1))] == ["letters"]
 
 
 def test_a_rollback_whose_run_was_killed_is_finished_by_its_sensor_once(tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def test_bad_data_is_no_measure_for_quality_and_its_new_normal_begins_where_a_pe
         {"subject": "i2", "details": {"as": "new_normal", "from": "2013-04-01"}},
         {"subject": "i3", "details": {"as": "new_normal", "from": "2013-05-01"}},
     ]
-    usual = usual_of(said, {"i1": "weather", "i2": "quality:brier", "i3": "drift:rows"})
+    void = {"subject": "of an older epoch", "details": {"as": "bad_data", "from": "2013-04-01", "until": "2013-04-09"}}
+    usual = usual_of([*said, void], {"i1": "weather", "i2": "quality:brier", "i3": "drift:rows"})
     assert usual.bad == {date(2013, 3, 1), date(2013, 3, 2)}
     assert usual.since == date(2013, 4, 1), "another timetable does not make the model another one"
     assert [usual.holds(date(2013, *one)) for one in ((3, 1), (3, 31), (4, 1))] == [False, False, True]
