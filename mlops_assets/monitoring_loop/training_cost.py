@@ -33,11 +33,10 @@ def costly(trainings: Sequence[Training], day: date, max_growth: float | None) -
     """Findings about the trainings of a day that used ``max_growth`` times what the ones before did; None: no limit.
 
     Args:
-        trainings: oldest first; those known later than the day are left out.
+        trainings: oldest first; later ones than the day's change nothing.
     """
-    known = [one for one in trainings if one.known_on <= day]
-    for number, one in enumerate(known):
-        before = known[max(0, number - BEFORE) : number]
+    for number, one in enumerate(trainings):
+        before = trainings[max(0, number - BEFORE) : number]
         if one.known_on != day or max_growth is None or len(before) < LEAST_BEFORE:
             continue
         for name, words in IN_WORDS.items():

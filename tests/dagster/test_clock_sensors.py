@@ -105,6 +105,19 @@ def test_nobody_came_within_a_day_and_no_day_closes_is_told_once(world: World, h
     assert f"nobody has acknowledged {INCIDENT} since {LAST}: blocked: orders missing on {LAST}" in got["message"]
 
 
+def test_the_twenty_four_hours_begin_when_the_notice_was_delivered(tmp_path: Path, hook: WebHook) -> None:
+    """The message went out eight hours after the day had ended: nobody is late before the same hour of the next."""
+    world = a_world(tmp_path / "home", untrained())
+    deliver_all(world.home.landing, span(0, 2), without=[("orders", LAST - timedelta(days=1))])
+    close(world, span(0, 2), acts=False)
+    tick(at(world, after_end_of(0, 8)), "alert")
+    assert list(done(world)) == [INCIDENT]
+    tick(at(world, after_end_of(1, 7.9)), "escalation")
+    assert list(done(world)) == [INCIDENT]
+    tick(at(world, after_end_of(1, 8.1)), "escalation")
+    assert set(done(world)) == {ESCALATION, INCIDENT}
+
+
 def test_the_day_that_closes_after_all_does_not_escalate_again(world: World, hook: WebHook) -> None:
     tick(at(world, after_end_of(1, 0.1)), "escalation")
     deliver_all(world.home.landing, span(3, 3))
