@@ -70,7 +70,7 @@ def check(service: str | None) -> None:
     """
     from mlops_assets.promises import promises, uncovered, warnings
 
-    for world in worlds_of(service):
+    for world in worlds_of(service, is_asked=False):
         say(world.name)
         for what, words in promises(world):
             say(f"  {what:<19} {words}")
@@ -109,7 +109,7 @@ def replay(
     if redo_from and first:
         raise click.UsageError("--redo-from says where to start; leave --from out.")
     replay_service(
-        world_of(service),
+        world_of(service, is_asked=False),
         first=first,
         last=last,
         redo_from=redo_from,
@@ -165,7 +165,7 @@ def sql(query: str, shape: str, is_open: bool) -> None:
     from mlops_assets.adapters.people_sql import ask
     from mlops_assets.services import find_services
 
-    answer = ask(list(find_services().values()), Home.from_environment(), query, is_open=is_open)
+    answer = ask(list(find_services().values()), Home.existing(), query, is_open=is_open)
     say({"json": as_json, "csv": as_csv, "table": as_table}[shape](answer))
 
 

@@ -35,20 +35,29 @@ def say(line: str) -> None:
     click.echo(line)
 
 
-def world_of(name: str) -> "World":
-    """A declared service with its stores, in the home that the environment names."""
+def world_of(name: str, *, is_asked: bool = True) -> "World":
+    """A declared service with its stores, in the home that the environment names.
+
+    Args:
+        is_asked: the home must be there already: who only asks, or speaks about what is there, makes none.
+
+    Raises:
+        HomeError: it is not there.
+        UnknownNameError: no service has this name.
+    """
     from mlops_assets.adapters.home import Home
     from mlops_assets.closing.world import World
     from mlops_assets.services import find_service
 
-    return World(find_service(name), Home.from_environment())
+    service = find_service(name)
+    return World(service, Home.existing() if is_asked else Home.from_environment())
 
 
-def worlds_of(name: str | None) -> list["World"]:
+def worlds_of(name: str | None, *, is_asked: bool = True) -> list["World"]:
     """One service, or every declared one."""
     from mlops_assets.services import find_services
 
-    return [world_of(one) for one in ([name] if name else sorted(find_services()))]
+    return [world_of(one, is_asked=is_asked) for one in ([name] if name else sorted(find_services()))]
 
 
 def verb(argument: str, *, needs_reason: bool = True) -> Callable[[Callable[..., str]], click.Command]:

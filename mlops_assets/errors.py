@@ -51,6 +51,10 @@ class RangeError(MlopsError):
     """A range of days that cannot be computed as asked."""
 
 
+class HomeError(MlopsError):
+    """The folder that is asked about does not exist."""
+
+
 class LeaseHeldError(MlopsError):
     """Another run holds the service's lease; one service has one writer at a time."""
 

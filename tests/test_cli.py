@@ -100,6 +100,14 @@ def test_a_folder_without_any_file_closes_nothing_and_is_named(tmp_path: Path):
     assert "no day yet" in run("status", "flight_delays").stdout
 
 
+@pytest.mark.parametrize("asked", [["status"], ["sql", "select 1"], ["recover"], ["explain", "x"]])
+def test_who_only_asks_in_a_wrong_folder_is_told_so_and_makes_nothing(tmp_path: Path, asked: list[str]):
+    done = mlops_in(tmp_path / "wrong", tmp_path / "wrong" / "landing")(*asked)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"mlops: there is no home at {tmp_path / 'wrong'}. Go to the folder")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_that_nothing_has_is_told_as_that(mlops: Run):
     done = mlops("close", "nonsense", "--by", "ana", "--as", "bad_data", "--reason", "x")
     assert done.stderr == "mlops close: no open incident is named 'nonsense'. There is none.\n"

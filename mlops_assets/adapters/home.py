@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlops_assets.errors import HomeError
+
 
 @dataclass(frozen=True)
 class Home:
@@ -27,6 +29,21 @@ class Home:
             ledger_url=os.environ.get("MLOPS_LEDGER_URL", f"sqlite:///{path / 'ledger.db'}"),
             mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{path / 'mlflow.db'}"),
         )
+
+    @classmethod
+    def existing(cls) -> "Home":
+        """The home that the environment names, which must be there.
+
+        Raises:
+            HomeError: it is not: a wrong folder, most of the time.
+        """
+        home = cls.from_environment()
+        if not home.path.is_dir():
+            raise HomeError(
+                f"there is no home at {home.path}. Go to the folder in which the days were closed, or name its home: "
+                "MLOPS_HOME=... A new one is made by `mlops init` and by `mlops replay`."
+            )
+        return home
 
     @property
     def tables(self) -> Path:

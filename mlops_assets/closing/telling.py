@@ -21,7 +21,10 @@ STALLED_PAGE = """No day closes, so nothing is watched: no drift, no quality, no
 
 
 def message(world: World, decision: Row) -> Message:
-    """The message that a decision asks for: a page if it is grave or nobody came, a ticket, or the week's digest."""
+    """The message that a decision asks for: a page if it is severe or no day closes, a ticket, or the week's digest.
+
+    The tier names the channel, whoever is told: what is moderate reaches the accountable person as a ticket, too.
+    """
     decision_id, title = decision["decision_id"], f"{world.name}, {decision['day']}: {decision['because']}"
     duty = world.service.raci.incident_response
     responsible, accountable = f"{duty.responsible} (responsible)", f"{duty.accountable} (accountable)"
@@ -34,7 +37,7 @@ def message(world: World, decision: Row) -> Message:
         case Kind.FAILED_RUN:
             return Message(decision_id, Channel.TICKET, title, f"To: {responsible}\n\n{title}")
     is_escalation = decision["kind"] == Kind.ESCALATE
-    is_page = is_escalation or decision["evidence"]["tier"] == "severe"
+    is_page = decision["evidence"]["tier"] == "severe"
     incident = incident_of(world, decision)
     page = "The incident is closed already."
     if incident:

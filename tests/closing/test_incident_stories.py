@@ -13,7 +13,9 @@ from toy_stories import copy_of, untrained
 from toy_world import FIRST, a_world, close, deliver_all, span
 
 from mlops_assets import DriftRule, IncidentPolicy
+from mlops_assets.adapters.notifier import Channel
 from mlops_assets.closing.standing import pending_decisions, standing_before
+from mlops_assets.closing.telling import message
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import act_on
 from mlops_assets.errors import DeliveryError, UnknownNameError
@@ -65,6 +67,15 @@ def test_a_missing_file_is_one_incident_that_goes_quiet_and_stays(eight_days: Wo
     assert incident.level_check == "not compared: no daily series"
     [shown] = status_of(eight_days)["open_incidents"]
     assert shown["state"] == "quiet, unresolved"
+
+
+@pytest.mark.parametrize(("tier", "channel"), [("moderate", Channel.TICKET), ("severe", Channel.PAGE)])
+def test_the_tier_names_the_channel_also_when_nobody_came(eight_days: World, tier: str, channel: Channel) -> None:
+    rows = eight_days.ledger.effective("decisions", eight_days.name)
+    [escalation] = [row for row in rows if row["kind"] == "escalate" and row["day"] == day(5)]
+    assert escalation["evidence"]["tier"] == "moderate"
+    told = message(eight_days, {**escalation, "evidence": {**escalation["evidence"], "tier": tier}})
+    assert (told.channel, told.body.splitlines()[0]) == (channel, "To: Mia (accountable)")
 
 
 def test_days_as_a_block_and_one_by_one_tell_the_same(eight_days: World, tmp_path: Path) -> None:
