@@ -4,8 +4,9 @@ Everything is read as the closing of its day names it; the features are computed
 against the ones that were logged.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -17,10 +18,12 @@ from mlops_assets.adapters.people_sql import Answer, ask, plain
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import open_sources
 from mlops_assets.closing.known import recorded, visible
+from mlops_assets.closing.standing import standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.errors import NothingToDoError
 from mlops_assets.feature_loop.point_in_time import compute_features, spine_sql
 from mlops_assets.feature_loop.used_rows import used_rows_sql
+from mlops_assets.monitoring_loop.rules import quality_cause
 from mlops_assets.service.features import FeatureSet, RequestView
 
 Story = dict[str, Any]
@@ -54,26 +57,80 @@ def _asked(world: World, query: str) -> list[Story]:
 
 
 def _story(world: World, request_id: str, answers: list[Story]) -> Story:
-    day = date.fromisoformat(answers[0]["prediction_day"])
+    day, logged_on = (date.fromisoformat(answers[0][name]) for name in ("prediction_day", "day"))
     shown = {row["model_version"] for row in answers}
+    context = json.loads(answers[0]["context"] or "{}")
+    told = _asked(world, labels_sql(world.name, request_id))
+    outcomes = _asked(world, outcomes_sql(world.name, request_id))
+    slices = [
+        "all",
+        *(f"{name}={'null' if context.get(name) is None else context[name]}" for name in world.service.slices),
+    ]
+    counted = [row["model_version"] for row in answers if row["score"] is not None]
+    counted += ["served"] if any(row["served"] and row["score"] is not None for row in answers) else []
     return {
         "service": world.name,
         "request_id": request_id,
         "predicted_at": answers[0]["predicted_at"],
         "prediction_day": day.isoformat(),
+        "logged_on": logged_on.isoformat(),
+        "context": context,
         "answers": answers,
-        **_evidence(world, request_id, day, next(row for row in answers if row["served"])),
+        **_evidence(world, request_id, logged_on, answers[0]),
         "versions": [_version(row) for row in world.releases() if row["model_version"] in shown],
-        "labels": _asked(world, labels_sql(world.name, request_id)),
-        "outcomes": _asked(world, outcomes_sql(world.name, request_id)),
-        "metrics": _asked(world, metrics_sql(world.name, day, sorted(shown))),
-        "incidents": _asked(world, incidents_sql(world.name, day)),
+        "labels": told,
+        "outcomes": outcomes,
+        "never_labelled": world.service.label.never_labelled,
+        "metrics": _metrics(world, day, counted, slices, told, outcomes),
+        "operations": _asked(world, operations_sql(world.name, logged_on, [*sorted(shown), "served"], slices)),
+        "incidents": [*_incidents(world, logged_on), *_incidents_of_rules(world, day, slices)],
     }
+
+
+def _metrics(
+    world: World, day: date, versions: Sequence[str], slices: Sequence[str], told: list[Story], outcomes: list[Story]
+) -> list[Story]:
+    """Metric rows in which the request was counted: none before its label was known, none at all if it has none."""
+    if not any(row["value"] is not None for row in outcomes):
+        return []
+    known = [world.calendar.day_of(datetime.fromisoformat(row["known_at"])) for row in told]
+    if world.service.label.is_one_sided:  # without a label it counts as negative, from its own day on
+        known.append(day)
+    query = metrics_sql(world.name, day, versions, slices, min(known, default=day))
+    return _asked(world, query) if versions else []
+
+
+def _incidents(world: World, day: date) -> list[Story]:
+    """Incidents that were opened, or seen again, on the day on which the request was logged."""
+    standing = standing_before(world, day + timedelta(days=1))
+    return [
+        {"incident_id": one.incident_id, "cause": one.cause, "tier": one.tier, "text": one.text, "day": day.isoformat(),
+         "why": "opened that day" if one.opened_on == day else "seen again that day"}
+        for one in sorted(standing.incidents.values(), key=lambda one: one.incident_id) if one.last_seen == day
+    ]  # fmt: skip
+
+
+def _incidents_of_rules(world: World, day: date, slices: Sequence[str]) -> list[Story]:
+    """Incidents of rules that broke over a window which the request's prediction day lies in; each one once."""
+    found: dict[str, Story] = {}
+    opened = sorted(world.ledger.effective("incidents", world.name), key=lambda row: row["day"])
+    for broken in _asked(world, broken_rules_sql(world.name, day, slices)):
+        cause = quality_cause(broken["metric"], broken["slice"])
+        of_rule = [row for row in opened if row["cause"] == cause and row["day"] <= date.fromisoformat(broken["day"])]
+        if of_rule:
+            found.setdefault(of_rule[-1]["incident_id"], {
+                "incident_id": of_rule[-1]["incident_id"], "cause": cause, "tier": broken["tier"],
+                "text": broken["reason"], "day": broken["day"], "why": "it lies in the window of a rule that broke",
+            })  # fmt: skip
+    return list(found.values())
 
 
 def answers_sql(service: str, request_id: str) -> str:
     """SQL of everything that was answered to one request, the served answer first."""
-    return f"select * from {quote(service)}.predictions where request_id = {literal(request_id)} order by served desc"
+    return (
+        f"select * from {quote(service)}.predictions where request_id = {literal(request_id)} "
+        "order by served desc, role, model_version"
+    )
 
 
 def labels_sql(service: str, request_id: str) -> str:
@@ -92,24 +149,39 @@ def outcomes_sql(service: str, request_id: str) -> str:
     )
 
 
-def metrics_sql(service: str, day: date, versions: Sequence[str]) -> str:
-    """SQL of the metric rows whose window holds a prediction day: how many, from when to when."""
-    listed = ", ".join(literal(version) for version in [*versions, "served"])
+def metrics_sql(service: str, day: date, versions: Sequence[str], slices: Sequence[str], since: date) -> str:
+    """SQL of the metric rows whose window holds a prediction day, as known from a day on: in which slices, how many."""
+    names = "version, window_days, slice, day, prediction_day, value, state"
     return f"""
-        select version, window_days, slice, count(*) as metric_rows, min(day) as first_day, max(day) as last_day
-        from {quote(service)}.quality
-        where version in ({listed}) and slice = 'all' and prediction_day >= {literal(day)}
-          and prediction_day < {literal(day)} + window_days::integer and value is not null
+        select version, window_days, list(distinct slice order by slice) as slices, count(*) as metric_rows,
+               min(day) as first_day, max(day) as last_day
+        from (
+            select {names} from {quote(service)}.quality union all by name select {names} from {quote(service)}.kpi
+        )
+        where version in ({", ".join(map(literal, versions))}) and slice in ({", ".join(map(literal, slices))})
+          and prediction_day >= {literal(day)} and prediction_day < {literal(day)} + window_days::integer
+          and day >= {literal(since)} and value is not null and state <> 'estimated'
         group by all order by version, window_days
     """
 
 
-def incidents_sql(service: str, day: date) -> str:
-    """SQL of the incidents that were opened on the day of the prediction."""
-    return (
-        f"select incident_id, cause, tier, text from {quote(service)}.incidents "
-        f"where event = 'opened' and day = {literal(day)} order by incident_id"
-    )
+def operations_sql(service: str, day: date, versions: Sequence[str], slices: Sequence[str]) -> str:
+    """SQL of the rows about running (volume, latency, failures, cost) that count what was logged on a day."""
+    return f"""
+        select version, list(distinct slice order by slice) as slices from {quote(service)}.operations
+        where day = {literal(day)} and version in ({", ".join(map(literal, versions))})
+          and slice in ({", ".join(map(literal, slices))}) group by version order by version
+    """
+
+
+def broken_rules_sql(service: str, day: date, slices: Sequence[str]) -> str:
+    """SQL of the rules that broke, and asked for a person, over windows that hold a prediction day."""
+    return f"""
+        select day, rule, metric, slice, tier, reason from {quote(service)}.rules
+        where state = 'broken' and leads_to = 'incident' and slice in ({", ".join(map(literal, slices))})
+          and {literal(day)} between prediction_day - (window_days + of_days - 2)::integer and prediction_day
+        order by day, rule
+    """
 
 
 def _version(release: Row) -> Story:
@@ -204,12 +276,17 @@ def _moved(world: World, day: date, served: Story, features: FeatureSet, stored:
 
 def story_lines(story: Story) -> Iterator[str]:
     """The story for people, line by line."""
-    asked = f"asked {story['predicted_at']} UTC, day {story['prediction_day']}"
+    late = "" if story["logged_on"] == story["prediction_day"] else f", logged {story['logged_on']}"
+    asked = f"asked {story['predicted_at']} UTC, day {story['prediction_day']}{late}"
     yield f"{story['request_id']} ({story['service']}), {asked}"
+    if story["context"]:
+        yield "  " + ", ".join(f"{name}={value}" for name, value in story["context"].items())
     yield "answers"
     for row in story["answers"]:
+        score = "no score" if row["score"] is None else f"score {row['score']:.6f}"
+        decided = {None: "no decision", True: "decided yes", False: "decided no"}[row["decision"]]
         told = "served" if row["served"] else "not served"
-        yield f"  {row['role']:<10} {row['model_version']:<36} score {row['score']:.6f}  {told}, {row['status']}"
+        yield f"  {row['role']:<10} {row['model_version']:<36} {score}  {decided}, {told}, {row['status']}"
     for row in story["versions"]:
         yield (
             f"  {row['model_version']}: trained {row['trained_on']} on snapshot {row['training_set']}, "
@@ -218,19 +295,31 @@ def story_lines(story: Story) -> Iterator[str]:
     yield from _source_lines(story)
     yield from _feature_lines(story)
     yield from _label_lines(story)
+    yield from _counted_lines(story)
+    yield "incidents"
+    for row in story["incidents"]:
+        yield f"  {row['incident_id']} ({row['tier']}, {row['why']}, {row['day']}): {row['text']}"
+    if not story["incidents"]:
+        yield "  none"
+
+
+def _counted_lines(story: Story) -> Iterator[str]:
     yield "counted in"
     for row in story["metrics"]:
         yield (
-            f"  quality of {row['version']}, {row['window_days']} d: {row['metric_rows']} rows, "
-            f"{row['first_day']} to {row['last_day']}"
+            f"  quality of {row['version']}, {row['window_days']} d ({', '.join(row['slices'])}): "
+            f"{row['metric_rows']} rows, {row['first_day']} to {row['last_day']}"
         )
-    yield "incidents of that day"
-    for row in story["incidents"] or [{"incident_id": "none", "tier": "", "text": ""}]:
-        yield f"  {row['incident_id']} {row['tier']} {row['text']}".rstrip()
+    if not story["metrics"]:
+        yield "  no row of quality: there is no label"
+    for row in story["operations"]:
+        yield f"  operations of {row['version']}, {story['logged_on']} ({', '.join(row['slices'])})"
 
 
 def _source_lines(story: Story) -> Iterator[str]:
     yield "source rows used"
+    if not story["sources"]:
+        yield f"  the row of the log itself, available {story['answers'][0]['logged_at']}"
     for one in story["sources"]:
         yield f"  {one['view']:<18} {one['rows']:>6,} of {one['source']}"
         for row in one["newest"]:
@@ -261,7 +350,7 @@ def _label_lines(story: Story) -> Iterator[str]:
         value = "withdrawn" if row["value"] is None else f"{row['value']:g}"
         yield f"  {row['label_version']}: {value}, happened {row['event_at']}, known {row['known_at']}, {row['source']}"
     if not story["labels"]:
-        yield "  none"
+        yield f"  none; never labelled: {story['never_labelled']}"
     for row in story["outcomes"]:
         value = "no label" if row["value"] is None else f"{row['value']:g}"
         yield f"  outcome of {row['model_version']}: {value}, {row['state']}"

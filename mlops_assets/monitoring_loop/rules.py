@@ -80,8 +80,13 @@ def cause_of(found: Evaluation, label_source: str) -> str:
     """The upstream-most name: missing labels are their source's matter; both faces of calibration are one."""
     if found.gap == "labels":
         return label_source
-    metric = CALIBRATION if found.metric == "calibration_ratio" else found.metric
-    return f"quality:{metric}" + ("" if found.slice == ALL else f":{found.slice}")
+    return quality_cause(found.metric, found.slice)
+
+
+def quality_cause(metric: str, slice_name: str) -> str:
+    """The cause of the incident that a broken rule over a metric of a slice opens."""
+    named = CALIBRATION if metric == "calibration_ratio" else metric
+    return f"quality:{named}" + ("" if slice_name == ALL else f":{slice_name}")
 
 
 def rules_frame(judged: Sequence[QualityJudgement]) -> pd.DataFrame:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
+from toy_log import a_log_service, answers_of, deliver_log
 from toy_stories import on, stored
-from toy_world import a_world, close, deliver_all, span
+from toy_world import a_world, close, deliver, deliver_all, span
 
+from mlops_assets import DegradationRule, QualityPolicy
 from mlops_assets.closing.world import World
 from mlops_assets.errors import NothingToDoError
 from mlops_assets.explain import explain_request, story_lines
@@ -46,6 +49,57 @@ def test_the_story_of_a_request_goes_from_source_rows_to_metric_rows(world: Worl
     text = "\n".join(story_lines(story))
     for words in ("source rows used", "computed again from the sources: as stored", "to the score", "label events"):
         assert words in text
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Four days of a model that runs elsewhere."""
+    made = a_world(tmp_path_factory.mktemp("logged"), a_log_service())
+    deliver_log(made.home.landing, span(0, 3))
+    close(made, span(0, 3))
+    return made
+
+
+def test_an_answer_of_a_model_that_runs_elsewhere_has_a_story_too(logged: World):
+    """Its label, the rows of the day it counted in from then on, in its own arm and in all, and nobody else's."""
+    asked = on(stored(logged, "predictions"), span(0, 0)[0]).query("served")
+    labels = stored(logged, "labels").query("label_version == 'default_v1'").set_index("request_id")
+    request = next(name for name in asked["request_id"] if name in labels.index)
+    arm = json.loads(asked.set_index("request_id").loc[request, "context"])["arm"]
+    story = explain_request([logged], request)
+    text = "\n".join(story_lines(story))
+    assert f"  arm={arm}\n" in text and "no decision, served, ok" in text
+    assert "the row of the log itself, available " in text and "computed again from the sources: as stored" in text
+    counted = {row["version"]: row for row in story["metrics"] if row["window_days"] == 1}
+    assert set(counted["served"]["slices"]) == {"all", f"arm={arm}"}
+    assert counted["served"]["first_day"] >= labels.loc[request, "day"].isoformat()
+    assert set(story["operations"][0]["slices"]) == {"all", f"arm={arm}"}
+
+
+def test_a_failure_without_a_score_and_without_a_label_counts_in_no_quality(logged: World):
+    """The first answer of every day timed out; the monitor still counts it among the failures."""
+    story = explain_request([logged], f"{span(3, 3)[0]}-00")
+    text = "\n".join(story_lines(story))
+    assert "no score  no decision, not served, timeout" in text and story["metrics"] == []
+    assert "no row of quality: " in text and "operations of v7" in text
+
+
+@pytest.mark.slow
+def test_the_incidents_of_a_request_are_those_of_its_day_and_of_the_rules_that_looked_at_it(tmp_path: Path):
+    """On day 3 the log contradicts itself; the quality of day 1 breaks a rule once it is final."""
+    rule = DegradationRule(metric="brier", above=0.01, broken_days=1, of_days=1, min_labels=5)
+    made = a_world(tmp_path, a_log_service(quality=QualityPolicy(min_labels=5, degradation=(rule,))))
+    days = span(0, 6)
+    deliver_log(made.home.landing, days)
+    rows = answers_of(days[3])
+    again = rows[5:8].assign(line=rows["line"] + 5000, score=0.999)
+    deliver(made.home.landing, "answers", days[3], pd.concat([rows, again]))
+    close(made, days)
+    of_day = explain_request([made], f"{days[3]}-20")["incidents"]
+    assert [row["why"] for row in of_day if row["cause"] == "answers"] == ["opened that day"]
+    ruled = [row for row in explain_request([made], f"{days[1]}-20")["incidents"] if row["cause"] == "quality:brier"]
+    assert [row["why"] for row in ruled] == ["it lies in the window of a rule that broke"]
+    assert rule.sentence in ruled[0]["text"] and ruled[0]["day"] > days[1].isoformat()
 
 
 @pytest.mark.slow
