@@ -41,6 +41,7 @@ from mlops_assets.model_loop.assets import model_assets
 from mlops_assets.monitoring_loop.assets import budget_asset, monitoring_assets
 from mlops_assets.sensors import ACTS, DECISION, KIND, service_sensors
 from mlops_assets.service.service import MLService
+from mlops_assets.services import check_sharing
 
 if TYPE_CHECKING:
     from mlops_assets.day_loop import DayReport
@@ -73,7 +74,11 @@ def build_definitions(services: Sequence[MLService], home: Home | None = None) -
     Args:
         services: the declarations; services that name the same source share its asset.
         home: where everything lives; by default what the environment names.
+
+    Raises:
+        DeclarationError: services share a source that they cannot share.
     """
+    check_sharing(services)
     known: set[str] = set()
     parts = []
     for service in services:

@@ -62,10 +62,8 @@ def _story(world: World, request_id: str, answers: list[Story]) -> Story:
     context = json.loads(answers[0]["context"] or "{}")
     told = _asked(world, labels_sql(world.name, request_id))
     outcomes = _asked(world, outcomes_sql(world.name, request_id))
-    slices = [
-        "all",
-        *(f"{name}={'null' if context.get(name) is None else context[name]}" for name in world.service.slices),
-    ]
+    kept = {name: context[name] for name in world.service.slices if name in context}
+    slices = ["all", *(f"{name}={'null' if text is None else text}" for name, text in kept.items())]
     counted = [row["model_version"] for row in answers if row["score"] is not None]
     counted += ["served"] if any(row["served"] and row["score"] is not None for row in answers) else []
     return {

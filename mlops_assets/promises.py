@@ -137,8 +137,9 @@ def _source(world: World, source: Source) -> str:
             "Write it, or name another one.",
         )
     expected = source.expected
+    table = f"table {source.table.table} of ${source.table.url_variable}, " if source.table else ""
     return (
-        f"{len(load_suite(path))} expectations, due {_due(expected)}, "
+        f"{table}{len(load_suite(path))} expectations, due {_due(expected)}, "
         f"missing day: {source.on_missing_day}, bad row: {source.on_bad_row}; "
         f"landing: {_lying(world, source)}"
     )
@@ -251,7 +252,7 @@ def warnings(world: World) -> Iterator[str]:
     if not service.is_monitor_only and service.model.cadence == "never":
         yield "cadence 'never': the model ages until a person retrains it"
     for source in service.sources:
-        if not deliveries(world.home.landing, source.name, date.max):
+        if source.table is None and not deliveries(world.home.landing, source.name, date.max):
             yield f"source {source.name}: no file in {world.home.landing / source.name}"
 
 

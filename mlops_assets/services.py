@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
+from collections.abc import Iterable
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.service.service import MLService
@@ -38,7 +39,34 @@ def find_services() -> dict[str, MLService]:
         if service.name in services:
             raise DeclarationError(f"{VARIABLE} > {reference}", f"'{service.name}' is declared twice.", "Rename one.")
         services[service.name] = service
+    check_sharing(services.values())
     return services
+
+
+def check_sharing(services: Iterable[MLService]) -> None:
+    """What services share is stored once, so they must mean the same by it.
+
+    Raises:
+        DeclarationError: two services share a source and not their calendar; or one whose ids are pseudonyms: each
+            service has a key of its own, and the one that reads a file first would decide which.
+    """
+    owners: dict[str, MLService] = {}
+    for service in services:
+        for source in service.sources:
+            other = owners.setdefault(source.name, service)
+            if other.name == service.name:
+                continue
+            where = f"service '{service.name}' > sources > {source.name}"
+            if other.timezone != service.timezone:
+                raise DeclarationError(
+                    where, f"is shared with '{other.name}', whose days are those of {other.timezone}, not of "
+                    f"{service.timezone}.", "Share one calendar, or give each service its own source.",
+                )  # fmt: skip
+            if source.pseudonymise or other.source(source.name).pseudonymise:
+                raise DeclarationError(
+                    where, f"stores pseudonyms and is shared with '{other.name}', which has another key.",
+                    "Give each service its own source, with its own folder in the landing zone.",
+                )  # fmt: skip
 
 
 def find_service(name: str) -> MLService:

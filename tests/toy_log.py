@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -10,27 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from toy_world import CALENDAR, FIRST, a_world, close, deliver, span
+from toy_world import CALENDAR, FIRST, OWNED, TIMES, a_world, close, day_rng, deliver, span
 
-from mlops_assets import Duty, Expected, LabelDefinition, MLService, Owner, PredictionLog, QualityPolicy, Raci, Source
+from mlops_assets import Expected, LabelDefinition, MLService, PredictionLog, QualityPolicy, Source
 from mlops_assets.closing.world import World
 
 ANSWERS = 60
-_DUTY = Duty(responsible="Mia", accountable="Mia")
-_TIMES = {"event_at": "TIMESTAMP", "available_at": "TIMESTAMP"}
 
 
 def a_log_service(**changes: Any) -> MLService:
     """Only a log, its outcomes, and what is promised about them."""
     declared: dict[str, Any] = {
+        **OWNED,
         "name": "loans",
         "purpose": "Watch the credit score that the core banking system computes.",
         "kpi": "defaults",
-        "owner": Owner(name="Mia", email="mia@example.com"),
-        "raci": Raci(model_updates=_DUTY, schema_changes=_DUTY, retraining_cadence=_DUTY, incident_response=_DUTY),
-        "timezone": CALENDAR.timezone,
-        "first_day": FIRST,
-        "contracts": str(Path(__file__).parent / "toy_contracts"),
         "sources": (answers(), payments()),
         "prediction_log": a_log(),
         "label": LabelDefinition(
@@ -66,7 +59,7 @@ def answers(**changes: Any) -> Source:
         "columns": {
             "line": "BIGINT", "request": "VARCHAR", "customer": "VARCHAR", "model": "VARCHAR", "role": "VARCHAR",
             "score": "DOUBLE", "status": "VARCHAR", "latency_ms": "DOUBLE", "income": "DOUBLE", "arm": "VARCHAR",
-            **_TIMES,
+            **TIMES,
         },
         "key": ("line",),
         "expected": Expected(first=FIRST),
@@ -81,7 +74,7 @@ def payments(**changes: Any) -> Source:
     declared: dict[str, Any] = {
         "name": "payments",
         "description": "loans that were paid back, or not",
-        "columns": {"request": "VARCHAR", "customer": "VARCHAR", "defaulted": "BOOLEAN", **_TIMES},
+        "columns": {"request": "VARCHAR", "customer": "VARCHAR", "defaulted": "BOOLEAN", **TIMES},
         "key": ("request",),
         "expected": Expected(first=FIRST + timedelta(days=1)),
         "on_missing_day": "go_stale",
@@ -92,7 +85,7 @@ def payments(**changes: Any) -> Source:
 
 def answers_of(day: date) -> pd.DataFrame:
     """The log's rows of the answers of one day, the champion's and a shadow's; readable ten minutes later."""
-    rng = np.random.default_rng(int(hashlib.sha256(day.isoformat().encode()).hexdigest()[:8], 16))
+    rng = day_rng(day)
     start = CALENDAR.start_of(day)
     at = [start + timedelta(minutes=float(m)) for m in np.sort(rng.uniform(60, 1320, ANSWERS))]
     score = rng.uniform(0.02, 0.9, ANSWERS).round(3)

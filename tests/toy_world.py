@@ -45,7 +45,15 @@ FIRST = date(2024, 3, 1)
 PARCELS = 30
 CALENDAR = Calendar("Europe/Vienna")  # its clocks change on 2024-03-31: a day of 23 hours lies inside
 _DUTY = Duty(responsible="Mia", accountable="Mia")
-_TIMES = {"event_at": "TIMESTAMP", "available_at": "TIMESTAMP"}
+OWNED: dict[str, Any] = {
+    "owner": Owner(name="Mia", email="mia@example.com"),
+    "raci": Raci(model_updates=_DUTY, schema_changes=_DUTY, retraining_cadence=_DUTY, incident_response=_DUTY),
+    "timezone": CALENDAR.timezone,
+    "first_day": FIRST,
+    "contracts": str(Path(__file__).parent / "toy_contracts"),
+}
+"""What every service of the stories promises: Mia answers for all of them."""
+TIMES = {"event_at": "TIMESTAMP", "available_at": "TIMESTAMP"}
 
 
 def linear(features: Sequence[str], categorical: Sequence[str], seed: int) -> Any:
@@ -70,14 +78,10 @@ def cheap(features: Sequence[str], categorical: Sequence[str], seed: int) -> Any
 def a_service(**changes: Any) -> MLService:
     """The parcel service; ``changes`` replace what a story is about."""
     declared: dict[str, Any] = {
+        **OWNED,
         "name": "parcels",
         "purpose": "Tell who waits for a parcel that it will be late.",
         "kpi": "calls to the hotline",
-        "owner": Owner(name="Mia", email="mia@example.com"),
-        "raci": Raci(model_updates=_DUTY, schema_changes=_DUTY, retraining_cadence=_DUTY, incident_response=_DUTY),
-        "timezone": CALENDAR.timezone,
-        "first_day": FIRST,
-        "contracts": str(Path(__file__).parent / "toy_contracts"),
         "sources": (orders(), scans()),
         "request": Request(
             source="orders",
@@ -130,7 +134,7 @@ def orders(**changes: Any) -> Source:
         "name": "orders",
         "description": "parcels due tomorrow",
         "columns": {
-            "parcel": "VARCHAR", "depot": "VARCHAR", "weight_kg": "DOUBLE", "due_at": "TIMESTAMP", **_TIMES,
+            "parcel": "VARCHAR", "depot": "VARCHAR", "weight_kg": "DOUBLE", "due_at": "TIMESTAMP", **TIMES,
         },
         "key": ("parcel",),
         "feeds": "next_day",
@@ -146,7 +150,7 @@ def scans(**changes: Any) -> Source:
     declared: dict[str, Any] = {
         "name": "scans",
         "description": "parcels handed over",
-        "columns": {"parcel": "VARCHAR", "depot": "VARCHAR", "delay_min": "DOUBLE", **_TIMES},
+        "columns": {"parcel": "VARCHAR", "depot": "VARCHAR", "delay_min": "DOUBLE", **TIMES},
         "key": ("parcel",),
         "expected": Expected(first=FIRST + timedelta(days=1)),
         "on_missing_day": "go_stale",
@@ -157,10 +161,14 @@ def scans(**changes: Any) -> Source:
     return Source(**{**declared, **changes})
 
 
+def day_rng(day: date) -> np.random.Generator:
+    """Chance that is the same for a day whatever was asked before."""
+    return np.random.default_rng(int(hashlib.sha256(day.isoformat().encode()).hexdigest()[:8], 16))
+
+
 def _parcels(day: date) -> pd.DataFrame:
     """The parcels due on a day, with what will happen to them."""
-    seed = int(hashlib.sha256(day.isoformat().encode()).hexdigest()[:8], 16)
-    rng = np.random.default_rng(seed)
+    rng = day_rng(day)
     hours = np.sort(rng.integers(8, 23, PARCELS)) + rng.integers(0, 60, PARCELS) / 60
     due = [CALENDAR.start_of(day) + timedelta(hours=float(h)) for h in hours]
     weight = rng.gamma(2, 2, PARCELS).round(2)

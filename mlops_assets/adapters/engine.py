@@ -4,7 +4,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -140,6 +140,20 @@ def literal(value: str | date | datetime) -> str:
     if isinstance(value, date):
         return f"DATE '{value.isoformat()}'"
     return "'" + value.replace("'", "''") + "'"
+
+
+def slices_sql(names: Iterable[str]) -> str:
+    """SQL of the slices that a row counts in, as a list: *all*, and ``name=value`` per name that its ``context`` has.
+
+    Reads ``context``, a JSON text. A name that was not declared when the row was written is no slice of it, or the days
+    before a new slice would all be ``name=null``; that is what one without a value is called.
+    """
+    parts = [
+        f"coalesce({literal(name + '=')} || json_extract_string(context, {literal('$.' + name)}), "
+        f"case when json_exists(context, {literal('$.' + name)}) then {literal(name + '=null')} end)"
+        for name in names
+    ]
+    return f"list_filter(['all', {', '.join(parts)}], lambda one: one is not null)" if parts else "['all']"
 
 
 def register_days(con: duckdb.DuckDBPyConnection, calendar: Calendar, first: date, last: date) -> None:

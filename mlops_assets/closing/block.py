@@ -94,9 +94,10 @@ def compute_block(
     run(con, BY_NAME["profiles"].create_sql())
     if world.service.prediction_log is None:
         _score(world, block)
-        _recall_latencies(world, block)
+        _recall_recorded(world, block)
     else:
         read_log(world, con, days, known)
+        _recall_recorded(world, block)
         block.states = with_conflicts(world, con, states)
     attribute_labels(world, con, days, known)
     task = world.service.task
@@ -325,23 +326,26 @@ def buckets_of(role: str, holders: Collection[str], rollout: RolloutPolicy) -> t
     return {"champion": (held, BUCKETS), "fallback": (0, held)}.get(role, (0, 0))
 
 
-def recall_latencies_sql() -> str:
-    """SQL that gives predictions of closed days the latencies that their closing wrote down."""
+def recall_recorded_sql() -> str:
+    """SQL that gives predictions of closed days the latencies and the context that their closing wrote down."""
     return """
-        update predictions set latency_ms = recorded.latency_ms from recorded
+        update predictions set latency_ms = recorded.latency_ms, context = recorded.context from recorded
         where recorded.request_id = predictions.request_id and recorded.model_version = predictions.model_version
           and recorded.day = predictions.day
     """
 
 
-def _recall_latencies(world: World, block: Block) -> None:
-    """A closed day that is computed again keeps the latencies it had: they are what its promises were judged on."""
+def _recall_recorded(world: World, block: Block) -> None:
+    """A closed day that is computed again keeps the latencies it had: they are what its promises were judged on.
+
+    And the slices that were declared then: what is declared today says nothing about them.
+    """
     first, closed = min(block.days), world.closed_through()
     if closed is not None and first <= closed:
         columns = BY_NAME["predictions"].columns
         last = min(closed, max(block.days))
         world.lake.view(block.con, "predictions", columns, name="recorded", first=first, last=last)
-        run(block.con, recall_latencies_sql())
+        run(block.con, recall_recorded_sql())
 
 
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:

@@ -41,6 +41,22 @@ def repair_features(world: World, days: Sequence[date], known: list[KnownGenerat
             _repair_segment(world, segment, known, named.split(","), stored)
 
 
+def recall_context_sql() -> str:
+    """SQL that gives features of closed days the context that was recorded with the answers to their requests."""
+    return """
+        update features set context = told.context from (
+            select day, request_id, arg_min(context, model_version) as context from recorded group by all
+        ) told where told.request_id = features.request_id and told.day = features.day
+    """
+
+
+def _recall_context(world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+    """The slices of a closed day are those that were declared then; answers are facts, and have them."""
+    columns = BY_NAME["predictions"].columns
+    world.lake.view(con, "predictions", columns, name="recorded", first=min(days), last=max(days))
+    run(con, recall_context_sql())
+
+
 def stored_generations(world: World, days: Sequence[date]) -> dict[tuple[str, date], Row]:
     """What ``generations`` says of each table on each of these days."""
     table = BY_NAME["generations"]
@@ -71,6 +87,7 @@ def _repair_segment(
 ) -> None:
     with open_engine() as con:
         compute_segment(world, con, segment, known, versions, blocked_days(world, source_states(world, known, segment)))
+        _recall_context(world, con, segment)
         columns = feature_columns([world.feature_set(version) for version in versions])
         first, last = min(segment), max(segment)
         world.lake.view(con, "features", columns, name="stored_features", first=first, last=last, is_open=True)

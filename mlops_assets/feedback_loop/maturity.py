@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from mlops_assets.adapters.calendar import MICROSECOND
-from mlops_assets.adapters.engine import literal
+from mlops_assets.adapters.engine import literal, slices_sql
 from mlops_assets.service.labels import LabelDefinition
 
 OUTCOMES = ("positive", "negative")
@@ -304,13 +304,9 @@ def triangle_sql(
     """
     window = f"to_microseconds({label.window // MICROSECOND})"
     is_positive = "true" if label.splits_at is None else f"value > {label.splits_at!r}"
-    parts = "".join(
-        f", {literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
-        for name in slices
-    )
     return f"""
         with asked as (
-            select request_id, day, prediction_day, predicted_at, [{literal(ALL)}{parts}] as slices
+            select request_id, day, prediction_day, predicted_at, {slices_sql(slices)} as slices
             from {predictions} where served and prediction_day between {literal(first)} and {literal(last)}
         ), told as (
             select slices, prediction_day, greatest(l.day, p.day) as from_day, value, {is_positive} as is_positive,

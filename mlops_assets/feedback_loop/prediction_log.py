@@ -43,6 +43,8 @@ def class_scores_sql(log: PredictionLog, classes: Sequence[str]) -> str:
 
 COMPARED = ("role", "score", "class_scores", "decision", "status", "context", "payload", "predicted_at")
 """What two rows of one key must agree in; times and costs of a repeated delivery may differ."""
+ALIKE = {"context": "json_keys({0}.context)", "payload": "{0}.feature_version"}
+"""Compared only where both rows were read under the same names: a new column of the declaration is no contradiction."""
 
 
 def logged_rows_sql(
@@ -93,9 +95,10 @@ def judged_rows_sql(log: PredictionLog, *, arrived: str, known: str) -> str:
     names the columns in which a row says something else, ``is_repeat`` holds if there are none.
     """
     within = f"interval {log.repeats_within_days} day"
-    said = "{" + ", ".join(f"{quote(column)}: {quote(column)}" for column in COMPARED) + "}"
+    said = "{" + ", ".join(f"{quote(column)}: {quote(column)}" for column in (*COMPARED, "feature_version")) + "}"
     others = ", ".join(
-        f"case when {quote(column)} is distinct from (first_said).{quote(column)} then {literal(column)} end"
+        f"case when {quote(column)} is distinct from (first_said).{quote(column)}{_is_alike_sql(column)} "
+        f"then {literal(column)} end"
         for column in COMPARED
     )
     return f"""
@@ -118,6 +121,13 @@ def judged_rows_sql(log: PredictionLog, *, arrived: str, known: str) -> str:
                is_first and prediction_day is not null as is_kept, not is_first and differs = '' as is_repeat
         from compared
     """
+
+
+def _is_alike_sql(column: str) -> str:
+    """SQL of whether two rows can be compared in a column at all; empty if they always can."""
+    if column not in ALIKE:
+        return ""
+    return f" and {ALIKE[column].format('compared')} = {ALIKE[column].format('(first_said)')}"
 
 
 def keep_first_rows_sql(log: PredictionLog, *, judged: str, into: str) -> str:

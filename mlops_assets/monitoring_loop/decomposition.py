@@ -20,8 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mlops_assets.adapters.engine import frame, literal, quote
-from mlops_assets.monitoring_loop.operations import sliced_sql
+from mlops_assets.adapters.engine import frame, literal, quote, slices_sql
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.service.labels import LabelDefinition
 
@@ -334,7 +333,7 @@ def binned_sql(
     return f"""
         select prediction_day as day, slice, bin, count(*)::double as n, sum(loss)::double / 1e12 as loss
         from (
-            select prediction_day, unnest({sliced_sql(sorted(slices))}) as slice,
+            select prediction_day, unnest({slices_sql(sorted(slices))}) as slice,
                    least(floor({BINS} * 2 / pi() * asin(sqrt(score))), {BINS - 1})::integer as bin,
                    round(({MEASURES[metric][1]}) * 1e12)::hugeint as loss
             from {quote(predictions)} p

@@ -14,7 +14,7 @@ from math import ceil, log
 import duckdb
 import pandas as pd
 
-from mlops_assets.adapters.engine import frame, literal, quote, run
+from mlops_assets.adapters.engine import frame, literal, quote, run, slices_sql
 from mlops_assets.monitoring_loop.profiles import ALL, create_if_absent_sql
 from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.service.labels import LabelDefinition
@@ -121,15 +121,6 @@ def slice_counts_sql(operations: str, missing: str, first: date) -> str:
     """
 
 
-def sliced_sql(names: Sequence[str]) -> str:
-    """SQL of the slices that a prediction counts in, as a list: all, and one per declared name."""
-    parts = [literal(ALL)] + [
-        f"{literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
-        for name in names
-    ]
-    return f"[{', '.join(parts)}]"
-
-
 def answered_sql(predictions: str, names: Sequence[str], days: Sequence[date]) -> str:
     """SQL of ``operations_cells``: predictions of the days, counted per version, slice, hour and latency bin."""
     bins = f"ceil(ln(greatest(latency_ms, {SHORTEST_MS})) / ln({GAMMA!r}::double))::integer"
@@ -144,7 +135,7 @@ def answered_sql(predictions: str, names: Sequence[str], days: Sequence[date]) -
             select day, status, latency_ms, hour, bin, micros, version, unnest(slices) as slice
             from (
                 select day, status, latency_ms, extract(hour from predicted_at) as hour, {bins} as bin,
-                       round(cost * {MONEY_UNIT})::bigint as micros, {sliced_sql(names)} as slices,
+                       round(cost * {MONEY_UNIT})::bigint as micros, {slices_sql(names)} as slices,
                        unnest([model_version] || case when served then [{literal(SERVED)}] else [] end) as version
                 from {quote(predictions)} where day in ({", ".join(map(literal, days))})
             )
@@ -171,7 +162,7 @@ def matured_sql(
         select day, slice, count(*)::bigint as matured, count_if(known_at is null)::bigint as unlabelled,
                coalesce(count_if({late}), 0)::bigint as slow_labels
         from (
-            select d.day, unnest(any_value({sliced_sql(names)})) as slice, any_value(predicted_at) as predicted_at,
+            select d.day, unnest(any_value({slices_sql(names)})) as slice, any_value(predicted_at) as predicted_at,
                    min(l.known_at) as known_at
             from {quote(predictions)} p
             join days d on p.predicted_at + {window} > d.start_at and p.predicted_at + {window} <= d.end_at

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 
 from mlops_assets.adapters.calendar import MICROSECOND
-from mlops_assets.adapters.engine import literal, quote
+from mlops_assets.adapters.engine import literal, quote, slices_sql
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.service.labels import LabelDefinition
 
@@ -119,11 +119,7 @@ def rows_sql(slices: Iterable[str], label: LabelDefinition, *, kept: Iterable[st
         is_positive = f"coalesce({is_positive}, false)"
     more = "".join(f", {quote(name)}" for name in kept)
     of_scored = "".join(f", {'truth' if name == 'kpi' else 'scored'}.{quote(name)}" for name in kept)
-    parts = ", ".join(
-        f"{literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
-        for name in slices
-    )
-    split = f"case when is_sliced then [{literal(ALL)}, {parts}] else [{literal(ALL)}] end" if parts else "['all']"
+    split = f"case when is_sliced then {slices_sql(slices)} else [{literal(ALL)}] end"
     return f"""
         create or replace temp table quality_rows as
         select state, hash(version, role, slice) as group_id, version, role, slice, value, score, is_positive{more}

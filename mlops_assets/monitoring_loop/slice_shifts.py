@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_assets.adapters.engine import literal, quote
+from mlops_assets.adapters.engine import quote, slices_sql
 from mlops_assets.monitoring_loop.baseline import Floats
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.slices import SlicePart, explaining
@@ -38,10 +38,6 @@ def sliced_totals_sql(relation: str, values: Mapping[str, str], slices: Sequence
     Reads ``relation(day, context, ...)``; ``values`` are expressions over a row of it. Sums are of whole billionths,
     so that no order of rows changes a bit.
     """
-    listed = ", ".join(
-        f"{literal(name + '=')} || coalesce(json_extract_string(context, {literal('$.' + name)}), 'null')"
-        for name in slices
-    )
     named = "".join(f", {text} as x_{place}" for place, text in enumerate(values.values()))
     numbered = "".join(f", x_{place}" for place in range(len(values)))
     sums = "".join(
@@ -50,7 +46,7 @@ def sliced_totals_sql(relation: str, values: Mapping[str, str], slices: Sequence
     )
     return f"""
         select day, slice, count(*) as requests{sums} from (
-            select day, unnest([{literal(ALL)}, {listed}]) as slice{numbered} from (
+            select day, unnest({slices_sql(slices)}) as slice{numbered} from (
                 select day, context{named} from {relation}
             )
         ) group by day, slice order by day, slice

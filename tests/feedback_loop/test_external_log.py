@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from mlops_assets import DeclarationError, UnknownNameError
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import open_epoch
 from mlops_assets.errors import RangeError
+from mlops_assets.services import check_sharing
 
 DAYS = span(0, 19)
 KEY = "a secret that only the environment has"
@@ -154,6 +156,22 @@ def test_named_ids_are_stored_as_keyed_hashes_and_still_join(tmp_path: Path, mon
     assert str(DAYS[0]).encode() + b"-07" not in written and KEY.encode() not in written
 
 
+def test_services_that_share_a_source_share_its_calendar_and_no_pseudonyms() -> None:
+    """Each service has a key of its own, so the one that reads a file first would decide how the ids are stored."""
+    loans, cards = a_log_service(), a_log_service(name="cards")
+    check_sharing([loans, cards])
+    with pytest.raises(DeclarationError) as refused:
+        check_sharing([loans, a_log_service(name="cards", timezone="America/New_York")])
+    assert str(refused.value) == (
+        "service 'cards' > sources > answers: is shared with 'loans', whose days are those of Europe/Vienna, not of "
+        "America/New_York. Share one calendar, or give each service its own source."
+    )
+    hidden = a_log_service(sources=(answers(pseudonymise=("customer",)), payments()))
+    for pair in ([hidden, cards], [cards, hidden]):
+        with pytest.raises(DeclarationError, match="answers: stores pseudonyms and is shared with .* another key"):
+            check_sharing(pair)
+
+
 def test_an_answer_from_the_future_is_a_conflict(tmp_path: Path) -> None:
     """A clock that is wrong on one server: those answers would have been readable before they were given."""
     wrong_clock = a_log(served_at="case when arm = 'a' then event_at + interval 15 minute else event_at end")
@@ -172,6 +190,29 @@ def test_a_log_without_its_source_and_a_service_without_any_score_are_refused() 
         a_log_service(prediction_log=a_log(score="scor"))
     with pytest.raises(ValueError, match="declare a model that is trained here, or the prediction_log"):
         a_service(model=None)
+
+
+def test_a_new_context_column_contradicts_no_earlier_row_and_a_backfill_keeps_the_slices_of_then(
+    tmp_path: Path,
+) -> None:
+    """From day 1 on the customer is logged too. Ten rows of day 0 come again; day 0 is then computed again."""
+    world, (zero, one) = a_world(tmp_path, a_log_service()), DAYS[:2]
+    rows = answers_of(zero)
+    deliver(world.home.landing, "answers", zero, rows)
+    close(world, [zero])
+    before = {name: on(stored(world, name), zero) for name in ("predictions", "features", "quality")}
+    late = CALENDAR.start_of(one) + timedelta(hours=1)
+    again = rows[5:15].assign(line=rows["line"] + 5000, available_at=late)
+    deliver(world.home.landing, "answers", one, pd.concat([answers_of(one), again]))
+    declared = a_log(context={"arm": "arm", "customer": "customer"})
+    wider = World(a_log_service(prediction_log=declared), world.home)
+    close(wider, [one])
+    assert stored(wider, "conflicts").empty and counted(wider, one, "repeated") == 10
+
+    close(wider, [zero])
+    for name in ("predictions", "features"):
+        pd.testing.assert_frame_equal(on(stored(wider, name), zero), before[name])
+    assert not [row for row in wider.ledger.rows("divergences", "loans") if row["table_name"] in before]
 
 
 def test_corrections_are_new_rows_and_both_days_keep_their_answer(told: World, tmp_path: Path) -> None:
