@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date, timedelta
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mlops_assets.monitoring_loop.slice_shifts import (
     value_sql,
     where_it_sits,
 )
+from mlops_assets.service.labels import LabelDefinition
 
 ASKS_PEOPLE = ("moderate", "severe")
 
@@ -70,7 +72,7 @@ def _relation(world: World, block: Block, subject: str, day: date) -> str | None
     """A subquery with the rows behind a subject on a day and four weeks before, each with its context."""
     first = day - timedelta(days=USUAL_DAYS)
     if subject == LABELS:
-        return f"({labelled_sql(world.service.label.version, first, day)})"
+        return f"({labelled_sql(world.service.label, first, day)})"
     if subject == SCORE:
         return f"({scored_sql(first, day)})"
     version = next((version for (version,) in rows(block.con, feature_version_sql(day))), None)
@@ -91,11 +93,16 @@ def of_version_sql(features: str, version: str) -> str:
     return f"select * from {quote(features)} where feature_version = {literal(version)} and filled_on is null"
 
 
-def labelled_sql(label_version: str, first: date, last: date) -> str:
-    """SQL of label events with the context of the answer they are about."""
+def labelled_sql(label: LabelDefinition, first: date, last: date) -> str:
+    """SQL of label events with the context of the answer they are about.
+
+    Not of answers whose window was long over: how far back answers are at hand depends on the block; a row must not.
+    """
+    reach = ceil(label.window_hours / 24) + 2
     return f"""
         select l.day, l.value, p.context from labels l join predictions p on p.request_id = l.request_id and p.served
-        where l.label_version = {literal(label_version)} and l.day between {literal(first)} and {literal(last)}
+        where l.label_version = {literal(label.version)} and l.day between {literal(first)} and {literal(last)}
+          and p.prediction_day >= l.day - {reach}
     """
 
 
@@ -114,19 +121,32 @@ def versions_sql(first: date, last: date) -> str:
 
 
 def parted_rows(world: World, block: Block) -> list[dict[str, Any]]:
-    """Rows of ``drift`` about slices whose score parts from all others, by day of the block: recorded, and noted."""
+    """Rows of ``drift`` about slices whose score, or label rate, parts from all others: recorded, and noted."""
     slices = list(world.service.quality.slices)
     if not slices:
         return []
     first, last = min(block.days) - timedelta(days=USUAL_DAYS), max(block.days)
-    values = {"score": "score", "square": "score * score"}
-    table = frame(block.con, sliced_totals_sql(f"({scored_sql(first, last)})", values, slices))
-    versions: Mapping[date, str] = dict(rows(block.con, versions_sql(first, last)))
+    label = world.service.label
+    scored_by: Mapping[date, str] = dict(rows(block.con, versions_sql(first, last)))
+    looked_at = (
+        (SCORE, SCORE, "score", scored_sql(first, last), scored_by),
+        (
+            LABELS,
+            LABEL,
+            "value",
+            labelled_sql(label, first, last),
+            dict.fromkeys(scored_by, label.version),
+        ),
+    )
     return [
         {
-            "day": one.day, "subject": SCORE, "slice": one.slice, "column_name": SCORE, "statistic": "mean",
+            "day": one.day, "subject": subject, "slice": one.slice, "column_name": column, "statistic": "mean",
             "baseline": "trailing", "value": one.value, "expected": one.expected, "scale": one.scale,
-            "surprise": one.z, "size": one.size, "tier": "expected", "reason": one.in_words(SCORE),
+            "surprise": one.z, "size": one.size, "tier": "expected", "reason": one.in_words(column),
         }
-        for one in parted_slices(table, block.days, versions)
+        for subject, column, value, query, versions in looked_at
+        for one in parted_slices(
+            frame(block.con, sliced_totals_sql(f"({query})", {"value": value, "square": f"{value} * {value}"}, slices)),
+            block.days, versions,
+        )
     ]  # fmt: skip

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from toy_world import FIRST, a_service, a_world, close, deliver_all, span
+import sqlalchemy as sa
+from toy_log import a_log_service, answers, answers_of, payments, truth_of
+from toy_world import CALENDAR, FIRST, a_service, a_world, close, deliver_all, span
 
-from mlops_assets import IncidentPolicy, MLService, ModelTier
+from mlops_assets import Expected, IncidentPolicy, MLService, ModelTier, SqlTable
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.dagster_home import instance as open_instance
 from mlops_assets.build import Watcher, build_definitions, replay_run, settle
@@ -100,6 +102,30 @@ def test_the_schedule_says_what_it_waits_for(tmp_path: Path, instance: dg.Dagste
     requests, why = schedule_tick(build_definitions([world.service], world.home), instance)
     assert requests == []
     assert why is not None and f"{tomorrow} ends at" in why
+
+
+def test_the_schedule_reads_a_table_before_it_asks_which_file_is_missing(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two days ago is over and its file not there: the tick says why the table cannot be read, then reads it."""
+    day = CALENDAR.day_of(wall_clock()) - timedelta(days=2)
+    log, told = (SqlTable(url_variable="LOANS_DB_URL", table=name) for name in ("answers", "payments"))
+    sources = (answers(table=log, expected=Expected(first=day)),
+               payments(table=told, expected=Expected(first=day + timedelta(days=1))))  # fmt: skip
+    world = a_world(tmp_path / "home", a_log_service(first_day=day, close_after_hours=96, sources=sources))
+    defs = build_definitions([world.service], world.home)
+    requests, why = schedule_tick(defs, instance)
+    assert not requests and why is not None
+    assert why.startswith(f"{day} waits for answers/{day}.* (rows of table 'answers') until ")
+    assert "the environment variable LOANS_DB_URL is not set" in why
+
+    monkeypatch.setenv("LOANS_DB_URL", f"sqlite:///{tmp_path / 'loans.db'}")
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'loans.db'}")
+    for name, rows in (("answers", answers_of(day)), ("payments", truth_of(day))):
+        rows.astype({"event_at": "datetime64[us]", "available_at": "datetime64[us]"}).to_sql(name, engine, index=False)
+    engine.dispose()
+    ((request,), _), landed = schedule_tick(defs, instance), world.home.landing / "answers" / f"{day}.parquet"
+    assert request.tags["mlops/day"] == day.isoformat() and landed.exists()
 
 
 def closed_by_schedule(world: World) -> str:

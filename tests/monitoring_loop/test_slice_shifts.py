@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toy_log import a_log_service, answers_of, deliver_log
+from toy_log import a_log_service, answers_of, deliver_log, payments_file
 from toy_stories import on, stored
 from toy_world import FIRST, a_world, close, deliver, span
 
 from mlops_assets.adapters.engine import frame, open_engine, put
+from mlops_assets.closing.slicing import labelled_sql
 from mlops_assets.monitoring_loop.slice_shifts import parted_slices, sliced_totals_sql, value_sql, where_it_sits
 
 DAYS = [FIRST + timedelta(days=n) for n in range(21)]
@@ -88,6 +89,18 @@ def test_a_slice_that_parts_from_all_others_is_noted_and_a_storm_that_hits_all_i
     assert parted(traffic(everywhere=0.3)) == [] and parted(traffic()) == []
 
 
+def test_only_labels_of_answers_that_every_block_has_at_hand_are_counted() -> None:
+    """A correction of an old answer: a block that begins today no longer has the answer, one from last week has it."""
+    label = a_log_service().label
+    with open_engine() as con:
+        asked = {"request_id": ["new", "old"], "served": True, "context": "{}",
+                 "prediction_day": pd.to_datetime([LAST - timedelta(days=2), LAST - timedelta(days=30)])}  # fmt: skip
+        put(con, "predictions", pd.DataFrame(asked))
+        told = {"day": pd.Timestamp(LAST), "request_id": ["new", "old"], "value": 1.0, "label_version": label.version}
+        put(con, "labels", pd.DataFrame(told))
+        assert len(con.sql(labelled_sql(label, DAYS[0], LAST)).fetchall()) == 1
+
+
 def test_slices_are_compared_under_the_same_model_version_only() -> None:
     """A new model ranks the arms in its own way: for two weeks nothing is said about them."""
     new = {day: "v8" if day >= DAYS[10] else "v7" for day in DAYS}
@@ -96,7 +109,7 @@ def test_slices_are_compared_under_the_same_model_version_only() -> None:
 
 @pytest.mark.slow
 def test_the_day_says_in_which_arm_the_score_and_the_feature_moved(tmp_path: Path) -> None:
-    """On one day the checkout of arm b forgets to send the income and the score of that arm rises."""
+    """On one day the checkout of arm b forgets to send the income, its score rises, and nobody of it paid back."""
     world, days = a_world(tmp_path, a_log_service()), span(0, 24)
     deliver_log(world.home.landing, days)
     rows = answers_of(days[-1])
@@ -105,6 +118,9 @@ def test_the_day_says_in_which_arm_the_score_and_the_feature_moved(tmp_path: Pat
         income=rows["income"].mask(is_hit), score=rows["score"].mask(is_hit, rows["score"] * 0.05 + 0.94)
     )
     deliver(world.home.landing, "answers", days[-1], rows)
+    told, arms = payments_file(days[-1]), pd.concat([answers_of(day) for day in days]).set_index("request")["arm"]
+    of_b = told["request"].map(arms[~arms.index.duplicated()]) == "b"
+    deliver(world.home.landing, "payments", days[-1], told.assign(defaulted=told["defaulted"] | of_b))
     close(world, days)
 
     found = on(stored(world, "drift"), days[-1])
@@ -114,6 +130,8 @@ def test_the_day_says_in_which_arm_the_score_and_the_feature_moved(tmp_path: Pat
     assert (
         list(alone["tier"]) == ["expected"] and "a shift in that part of the traffic alone" in alone["reason"].iloc[0]
     )
+    labels = found[(found["subject"] == "labels") & (found["slice"] == "arm=b")]
+    assert list(labels["tier"]) == ["expected"] and labels["reason"].iloc[0].startswith("label: arm=b lies +")
     assert "of it in arm=b" in on(stored(world, "verdicts"), days[-1])["reason"].iloc[0]
     before = stored(world, "drift").query("slice.str.startswith('arm=')", engine="python")
     assert set(before["day"]) == {days[-1]}
