@@ -138,15 +138,16 @@ def parted_rows(world: World, block: Block) -> list[dict[str, Any]]:
             dict.fromkeys(scored_by, label.version),
         ),
     )
-    return [
-        {
-            "day": one.day, "subject": subject, "slice": one.slice, "column_name": column, "statistic": "mean",
-            "baseline": "trailing", "value": one.value, "expected": one.expected, "scale": one.scale,
-            "surprise": one.z, "size": one.size, "tier": "expected", "reason": one.in_words(column),
-        }
-        for subject, column, value, query, versions in looked_at
-        for one in parted_slices(
-            frame(block.con, sliced_totals_sql(f"({query})", {"value": value, "square": f"{value} * {value}"}, slices)),
-            block.days, versions,
-        )
-    ]  # fmt: skip
+    found: list[dict[str, Any]] = []
+    for subject, column, value, query, versions in looked_at:
+        values = {what: value_sql(what, value) for what in ("mean", "square")}
+        table = frame(block.con, sliced_totals_sql(f"({query})", values, slices))
+        found += [
+            {
+                "day": one.day, "subject": subject, "slice": one.slice, "column_name": column, "statistic": "mean",
+                "baseline": "trailing", "value": one.value, "expected": one.expected, "scale": one.scale,
+                "surprise": one.z, "size": one.size, "tier": "expected", "reason": one.in_words(column),
+            }
+            for one in parted_slices(table, block.days, versions)
+        ]  # fmt: skip
+    return found

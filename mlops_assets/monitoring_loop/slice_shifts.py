@@ -28,7 +28,10 @@ PARTED_Z = 5.0
 PARTED_SIZE = 0.25
 """And from which size on, in standard deviations of the score: the whole would hardly move, the slice clearly does."""
 
-VALUES = {"mean": "case when isfinite({0}::double) then {0}::double end", "null_share": "({0} is null)::integer"}
+LARGEST = "1e11"
+"""A value beyond counts as this one: its square, in billionths, of ten million rows, still is a whole number."""
+_FINITE = f"case when isfinite({{0}}::double) then greatest(least({{0}}::double, {LARGEST}), -{LARGEST}) end"
+VALUES = {"mean": _FINITE, "square": f"power({_FINITE}, 2)", "null_share": "({0} is null)::integer"}
 """What is added up for a statistic of a column; volume counts rows."""
 
 

@@ -48,7 +48,7 @@ def totals(rows: pd.DataFrame) -> pd.DataFrame:
         put(con, "rows_of_days", rows)
         values = {
             "mean": value_sql("mean", "score"),
-            "square": "score * score",
+            "square": value_sql("square", "score"),
             "nulls": value_sql("null_share", "score"),
         }
         return frame(con, sliced_totals_sql("rows_of_days", values, ["arm", "market", "app"]))
@@ -87,6 +87,16 @@ def test_a_slice_that_parts_from_all_others_is_noted_and_a_storm_that_hits_all_i
     """The market that always scores higher is its own usual; the arm that jumps is told, from both sides."""
     assert parted(traffic(arm_b=0.12)) == ["arm=a", "arm=b"]
     assert parted(traffic(everywhere=0.3)) == [] and parted(traffic()) == []
+
+
+def test_a_value_without_bounds_breaks_no_sum_and_is_placed_like_any_other() -> None:
+    """A sensor that answers 1e300 and infinity, in one market: the day closes, and the market is named."""
+    rows = traffic()
+    is_hit = (rows["day"] == pd.Timestamp(LAST)) & rows["context"].str.contains('"de"')
+    absurd = rows["score"].mask(is_hit, 1e300)
+    absurd.iloc[-1] = np.inf
+    assert "of it in market=de" in where_it_sits(totals(rows.assign(score=absurd)), LAST, 0)
+    assert "market=de" in parted(rows.assign(score=absurd))
 
 
 def test_only_labels_of_answers_that_every_block_has_at_hand_are_counted() -> None:
