@@ -6,17 +6,20 @@ constant in age nor the same every day), and every day has its own speed. The co
 the triangle of the 100 days before, as the product does it; then days of age 1, 3, 7 and 14 are measured. Two kinds
 of service: *positives arrive* (a request without a label counts as negative) and *both arrive* (negatives faster).
 Printed: the truth, the mean of the raw and of the corrected value, and how often the 95 % interval holds the truth.
+``--windows`` measures windows of 7, 14 and 28 days that end today, with labels of every age in them.
 
 With a replayed home (MLOPS_HOME) and ``--service``: the flights' own case, every day measured at midnight beside
 what it was in the end.
 
     python benchmarks/provisional_metrics.py
+    python benchmarks/provisional_metrics.py --windows --repeat 300
     python benchmarks/provisional_metrics.py --service flight_delays
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +31,17 @@ from mlops_assets.monitoring_loop.metrics import (
     Completeness,
     Counts,
     Estimate,
+    KnownDays,
     Loss,
     Outcome,
     daily_auc,
     daily_ratio,
+    window_ratio,
 )
 from mlops_assets.services import find_service
 
 WINDOW, HISTORY, AGES, ROWS = 30, 100, (1, 3, 7, 14), 3000
+LENGTHS = (7, 14, 28)
 METRICS = ("positive_share", "brier", "log_loss", "calibration_ratio", "auc")
 TODAY = date(2024, 6, 7)
 Array = NDArray[np.float64]
@@ -153,6 +159,57 @@ def simulate(repeat: int, seed: int) -> Iterator[str]:
             yield line(title, metric, age, float(np.mean(shares[age])), right[metric], np.array(rows))
 
 
+def of_window(days: Sequence[Counts]) -> Counts:
+    """The counts of several days, one entry each."""
+
+    def joined(parts: Sequence[Any]) -> Any:
+        if not hasattr(parts[0], "__dataclass_fields__"):
+            return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0]
+        names = parts[0].__dataclass_fields__
+        return type(parts[0])(*(joined([getattr(part, name) for part in parts]) for name in names))
+
+    found: Counts = joined(days)
+    return found
+
+
+def days_known(triangle: Triangle, length: int, *, is_one_sided: bool) -> KnownDays:
+    """What is known of the labels of the days of a window that ends today, newest first."""
+    found, errors, curves = [], [], []
+    for age in range(length):
+        curves.append((TODAY - timedelta(days=age)).isoweekday())
+        curve = product_limit(triangle, TODAY, weekday=curves[-1])
+        if curve.days[0] < MIN_WEEKDAYS:
+            curve, curves[-1] = product_limit(triangle, TODAY), 0
+        found.append((*curve.share[age, :, 0], *curve.variance[age, :, 0], curve.covariance[age, 0]))
+        errors.append(curve.error[age, :, 0])
+    shares = Completeness.of(np.array(found), is_one_sided=is_one_sided)
+    return KnownDays(shares, np.array(errors)[:, 0], np.array(errors)[:, 1], np.array(curves))
+
+
+def simulate_windows(repeat: int, seed: int) -> Iterator[str]:
+    """The table of windows that end today, line by line; metrics that are ratios of sums."""
+    right = truth(np.random.default_rng(seed))
+    named = ("days", 4), ("known", 8), ("truth", 9), ("raw", 9), ("corrected", 11), ("bias / se", 11), ("coverage", 10)
+    yield f"{'':<17}{'metric':<19}" + "".join(f"{name:>{width}}" for name, width in named)
+    first = np.zeros(1, dtype=np.int64)
+    for title, is_one_sided in (("positives arrive", True), ("both arrive", False)):
+        rng = np.random.default_rng(seed + is_one_sided)
+        found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
+        for _ in range(repeat):
+            triangle = history(rng)
+            fresh = [fresh_day(rng, triangle, age, is_one_sided=is_one_sided)[0] for age in range(max(LENGTHS))]
+            for length in LENGTHS:
+                counts, known = of_window(fresh[:length]), days_known(triangle, length, is_one_sided=is_one_sided)
+                whole = KnownDays.whole(length, is_one_sided=is_one_sided)
+                for metric in METRICS[:4]:
+                    raw, now = (window_ratio(metric, counts, first, shares) for shares in (whole, known))
+                    numbers = (raw.value, now.value, now.low, now.high, known.shares.positive.mean(keepdims=True))
+                    found.setdefault((metric, length), []).append(tuple(float(x[0]) for x in numbers))
+        for (metric, length), rows in sorted(found.items(), key=lambda item: (METRICS.index(item[0][0]), item[0][1])):
+            cells = np.array(rows)
+            yield line(title, metric, length, float(cells[:, 4].mean()), right[metric], cells[:, :4])
+
+
 def line(title: str, metric: str, age: int, share: float, right: float, rows: Array) -> str:
     """One line of the table."""
     raw, value, low, high = rows.T
@@ -193,9 +250,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=1000, help="simulated days per age (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--windows", action="store_true", help="windows that end today, in place of single days")
     parser.add_argument("--service", help="measure the days of this replayed service instead")
     asked = parser.parse_args(arguments)
-    for text in replayed(asked.service) if asked.service else simulate(asked.repeat, asked.seed):
+    simulated = simulate_windows if asked.windows else simulate
+    for text in replayed(asked.service) if asked.service else simulated(asked.repeat, asked.seed):
         print(text)
 
 

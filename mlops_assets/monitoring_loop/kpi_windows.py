@@ -57,16 +57,16 @@ def windows_sql(name: str) -> str:
     return f"""
         insert into kpi by name
         with daily as (
-            select a.* exclude (reason), k.prediction_day as last, k.value, above, below, alarms, k.n_labelled, error
+            select a.*, k.prediction_day as last, k.value, above, below, alarms, k.n_labelled, error
             from (select * from kpi_asked where window_days > 1) as a
             left join kpi_news as k
               on k.version = a.version and k.role = a.role and k.slice = a.slice and k.value is not null
-             and k.label_version = a.label_version
+             and a.reason is null and k.label_version = a.label_version
              and k.prediction_day between a.prediction_day - (a.window_days - 1)::integer and a.prediction_day
              and k.from_day <= a.day and a.day < k.until_day
         ), summed as (
             select {keys}, any_value(label_version) as label_version, any_value(n) as n,
-                   any_value(completeness) as completeness, any_value(state) as state,
+                   any_value(completeness) as completeness, any_value(state) as state, any_value(reason) as why,
                    count(last) as days, coalesce(sum(alarms), 0)::bigint as alarms,
                    coalesce(sum(n_labelled), 0)::bigint as n_labelled, {sum_of.format("above")} as above,
                    {sum_of.format("below")} as below, {sum_of.format("error * below")} as error
@@ -82,6 +82,6 @@ def windows_sql(name: str) -> str:
         select {keys}, {literal(name)} as kpi, label_version, round(value, 9) as value, round(value - half, 9) as low,
                round(value + half, 9) as high, round(coalesce(above, 0), 9) as total, round(below, 9) as expected,
                alarms, n, n_labelled, completeness, case when days > 0 then state else 'not_measured' end as state,
-               case when days = 0 then 'no day of the window was measured' end as reason
+               case when days = 0 then coalesce(why, 'no day of the window was measured') end as reason
         from bounded
     """

@@ -52,7 +52,8 @@ def measure_quality(
 
     Day D has rows with ``window_days`` 1 for every prediction day that was not mature at the end of D - 1 or
     that a label event of D is about, and rows of the longer windows that end on a day that became mature on D
-    (state final) or that hold a corrected day (state restated; PROTOCOL.md 10 and 13).
+    (state final), that hold a corrected day (state restated; PROTOCOL.md 10 and 13), or that end on D itself (state
+    provisional; yes or no only).
 
     Args:
         predictions: relation of that table's shape, from ``history_days(service)`` before the first day on.
@@ -122,12 +123,15 @@ def windows_of(
             yield Window(day, last, 1, "final" if is_mature[last] else "provisional")
         elif last in corrected:
             yield Window(day, last, 1, "restated")
-    for last in (last for last in reach if is_mature[last]):
+    is_binary = service.task == "binary"  # only there are labels to come weighed day by day
+    for last in (last for last in reach if is_mature[last] or (last == day and is_binary)):
         for length in (length for length in service.quality.windows_days if length > 1):
             covered = {last - timedelta(days=back) for back in range(length)}
             if min(covered) < oldest:
                 continue
-            if not was_mature[last]:
+            if not is_mature[last]:
+                yield Window(day, last, length, "provisional")
+            elif not was_mature[last]:
                 yield Window(day, last, length, "final")
             elif covered & corrected:
                 yield Window(day, last, length, "restated")
@@ -138,9 +142,10 @@ def why_not(service: MLService, answer: Answer, questions: Questions, known: Kno
     metric = answer.metric
     counts, least = questions.counts, service.quality.min_labels
     labelled = (counts.counted if service.label.is_one_sided else counts.n_labelled).astype(np.int64)
-    # Weights of one outcome cancel in the AUC, and approvals are not about the day's own labels: no curve is needed.
-    is_free = metric.startswith("approval") or (metric == "auc" and not service.label.is_one_sided)
-    reasons = np.full_like(known.reasons, None) if is_free else known.reasons.copy()
+    # Weights of one outcome cancel in the AUC of a day, and approvals are not about its labels: no curve is needed.
+    is_free = metric == "auc" and not service.label.is_one_sided
+    reasons = known.reasons.copy()
+    reasons[questions.is_single & is_free | metric.startswith("approval")] = None
     if metric.startswith("calibration_ratio"):
         reasons[counts.positive.p1 + counts.negative.p1 == 0] = "every score is zero"
     if metric.startswith("auc"):
@@ -167,7 +172,7 @@ def measured(service: MLService, questions: Questions, known: Known, answer: Ans
     states = table["state"].to_numpy(object)
     states = np.where(is_open, "open", np.where(is_missing, "not_measured", states))
     numbers = {"value": found.value, "low": found.low, "high": found.high}
-    share = known.completeness.positive if service.label.is_one_sided else counts.n_labelled / np.maximum(counts.n, 1)
+    share = known.share if service.label.is_one_sided else counts.n_labelled / np.maximum(counts.n, 1)
     return pd.DataFrame(
         {
             **{name: table[name] for name in ("day", "prediction_day", "window_days", "version", "role", "slice")},
@@ -212,7 +217,8 @@ def blocked_rows(
     service: MLService, questions: Questions, windows: Sequence[Window], blocked: Collection[date]
 ) -> pd.DataFrame:
     """Rows that say that a blocked prediction day is not measured, so that the gap is visible."""
-    answered = set(zip(questions.table["day"], questions.table["prediction_day"], strict=True))
+    single = questions.table[questions.is_single]
+    answered = set(zip(single["day"], single["prediction_day"], strict=True))
     missing = [w for w in windows if w.length == 1 and w.last in blocked and (w.day, w.last) not in answered]
     return pd.DataFrame(
         [

@@ -273,7 +273,8 @@ def answers_sql() -> str:
 def exact_aucs_sql() -> str:
     """SQL of ``(question, below, pairs)``: the AUC of each question is below / pairs.
 
-    Reads   ``quality_members(question, state, group_id)``: the states and the group of each.
+    Reads   ``quality_members(question, state, group_id, positive_weight, hidden_weight, negative_weight)``: the states
+            and the group of each, and what a positive (as itself, and as a negative) and a negative stand for.
     """
     return """
         select question, sum(positives * below)::double, (2 * sum(positives) * sum(negatives))::double
@@ -281,7 +282,8 @@ def exact_aucs_sql() -> str:
             select question, positives, negatives,
                    2 * sum(negatives) over (partition by question order by score) - negatives as below
             from (
-                select question, score, sum(positives) as positives, sum(negatives) as negatives
+                select question, score, sum(positives::hugeint * positive_weight) as positives,
+                       sum(negatives::hugeint * negative_weight + positives::hugeint * hidden_weight) as negatives
                 from quality_hits join quality_members using (state, group_id)
                 group by all
             )

@@ -28,14 +28,26 @@ Curves = Mapping[tuple[int, int], ScoreCurve]
 
 
 def curve_estimates(
-    con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, completeness: Completeness
+    con: duckdb.DuckDBPyConnection,
+    service: MLService,
+    questions: Questions,
+    completeness: Completeness,
+    of_days: Completeness,
 ) -> Iterator[tuple[str, Estimate, Array]]:
-    """Every declared metric of this file: name, estimates per question, and raw values."""
+    """Every declared metric of this file: name, estimates per question, and raw values.
+
+    Over several days the curve of a day whose labels are still coming is weighed before the days are added; what the
+    weights owe to their own error is not in the interval.
+
+    Args:
+        completeness: of every question about a single day.
+        of_days: of every day of every question.
+    """
     declared = service.quality.metrics
     if not set(declared) & {*CURVES, *APPROVAL}:
         return
     curves = read_curves(con)
-    days = days_of(questions, curves)
+    days, weighed = days_of(questions, curves), days_of(questions, curves, of_days)
     is_one_sided = completeness.is_one_sided
     for metric in (metric for metric in declared if metric in CURVES):
         level = level_of(service.quality, metric)
@@ -49,8 +61,10 @@ def curve_estimates(
             if questions.is_single[place]:
                 found[:, place] = daily_curve_metric(metric, whole, weights_of(completeness, place), level)
             else:
-                each = np.array([CURVES[metric](day, Weights(is_one_sided=is_one_sided), level) for day in usable])
-                found[:, place] = pooled(raw[place], each)
+                right = [curve for curve in weighed[place] if curve.positives.sum() and curve.negatives.sum()]
+                each = np.array([CURVES[metric](day, Weights(is_one_sided=is_one_sided), level) for day in right])
+                value = CURVES[metric](reduce(add, right), Weights(is_one_sided=is_one_sided), level)
+                found[:, place] = pooled(value, each)
         yield metric, Estimate(*found), raw
     if set(declared) & set(APPROVAL):
         yield from approval_estimates(con, service, questions, days)
@@ -92,12 +106,22 @@ def read_curves(con: duckdb.DuckDBPyConnection) -> Curves:
     }
 
 
-def days_of(questions: Questions, curves: Curves) -> list[list[ScoreCurve]]:
-    """The curves of the days of every question, oldest first."""
+def days_of(questions: Questions, curves: Curves, daily: Completeness | None = None) -> list[list[ScoreCurve]]:
+    """The curves of the days of every question, oldest first; of longer windows weighed by ``daily``, if given."""
     ends = np.append(questions.starts[1:], len(questions.states))
     groups = questions.table["group_id"].to_numpy(np.uint64)
+    is_asked = np.zeros(len(questions.states), dtype=bool)
+    if daily is not None:
+        is_asked = questions.spread(~questions.is_single) & ~daily.is_whole
+
+    def curve_of(place: int, key: tuple[int, int]) -> ScoreCurve:
+        curve = curves[key]
+        if daily is None or not is_asked[place]:
+            return curve
+        return ScoreCurve(curve.score, *curve.weighed(weights_of(daily, place)))
+
     return [
-        [curves[key] for state in questions.states[a:b] if (key := (int(state), int(group))) in curves]
+        [curve_of(place, key) for place in range(a, b) if (key := (int(questions.states[place]), int(group))) in curves]
         for a, b, group in zip(questions.starts, ends, groups, strict=True)
     ]
 

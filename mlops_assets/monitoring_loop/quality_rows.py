@@ -5,7 +5,7 @@ whatever else is in the block.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import duckdb
 import numpy as np
@@ -21,6 +21,7 @@ from mlops_assets.monitoring_loop.row_metrics import Measure, Part, Shares, meas
 from mlops_assets.service.service import MLService
 from mlops_assets.service.tasks import OwnMetric
 
+OVER_DAYS = "over several days it is measured when all labels are there"
 WAITS = "a ranked list is measured when all of its labels are there"
 
 
@@ -120,13 +121,16 @@ def row_answers(
     parts = [rows.of(questions, place) for place in range(len(questions.table))]
     labelled = questions.counts.counted if service.label.is_one_sided else questions.counts.n_labelled
     is_known = known.reasons == None  # noqa: E711  element by element
-    is_asked = np.asarray((labelled >= max(service.quality.min_labels, 1)) & is_known, dtype=bool)
+    waits = ~questions.is_single & (questions.table["state"] == "provisional").to_numpy()
+    is_asked = np.asarray((labelled >= max(service.quality.min_labels, 1)) & is_known & ~waits, dtype=bool)
     for metric, measure in measures.items():
         yield answer_of(metric, measure, parts, is_asked, questions.is_single, known.completeness)
     if own:
         given, bucket = own_rows(rows.cells, service.context), groups_of(rows, service)
         for declared in own:
-            yield own_answer(declared, given, bucket, parts, is_asked, questions.is_single, known.completeness)
+            found = own_answer(declared, given, bucket, parts, is_asked, questions.is_single, known.completeness)
+            reasons = np.full(len(parts), None, dtype=object) if found.reasons is None else found.reasons
+            yield replace(found, reasons=np.where(waits, OVER_DAYS, reasons))
 
 
 def answer_of(

@@ -53,14 +53,16 @@ def known(positive: float | None, negative: float | None = None, *, variance: fl
         [
             {
                 "day": day(10), "age_days": 0, "outcome": outcome, "slice": "all", "label_version": "late15",
-                "value": share, "variance": variance, "covariance": 0.0, "reason": reason,
+                "value": share, "low": share, "variance": variance, "covariance": 0.0, "weekday": 0, "reason": reason,
             }
             for outcome, share in shares.items()
         ]
-    ).astype({"value": "float64", "reason": "str"})  # fmt: skip
+    ).astype({"value": "float64", "low": "float64", "reason": "str"})  # fmt: skip
 
 
-def measured(world: World, service: Any, completeness: pd.DataFrame, number: int = 10) -> pd.DataFrame:
+def measured(
+    world: World, service: Any, completeness: pd.DataFrame, number: int = 10, *, window_days: int = 1
+) -> pd.DataFrame:
     with open_engine() as con:
         register_days(con, NEW_YORK, day(number - history_days(service)), day(number))
         for name, rows in (("predictions", world.predictions), ("labels", world.labels)):
@@ -71,7 +73,7 @@ def measured(world: World, service: Any, completeness: pd.DataFrame, number: int
             con, service, predictions="predictions", labels="labels", completeness="known", days=[day(number)],
             into="quality",
         )  # fmt: skip
-        return frame(con, "select * from quality where version = 'm1' and window_days = 1")
+        return frame(con, "select * from quality where version = 'm1' and window_days = ?", [window_days])
 
 
 def test_each_label_stands_for_those_of_its_outcome_that_have_not_come() -> None:
@@ -96,6 +98,90 @@ def test_each_label_stands_for_those_of_its_outcome_that_have_not_come() -> None
     share = one(found, metric="positive_share")
     assert share["raw_value"] == pytest.approx(there["y"].mean(), abs=1e-9)
     assert share["completeness"] == pytest.approx(len(there) / 800, abs=1e-9)
+
+
+def three_days(seed: int) -> tuple[World, pd.DataFrame]:
+    """Days 8 to 10, as known at the end of day 10: the first is mature, of the others labels are still to come."""
+    rng, world, found = np.random.default_rng(seed), World(), []
+    arrives = {8: (1.0, 1.0), 9: (0.8, 0.9), 10: (0.4, 0.7)}
+    for number, (positive, negative) in arrives.items():
+        score = np.round(rng.beta(1, 4, 400), 9)
+        outcome = rng.random(400) < score
+        early = rng.random(400) < np.where(outcome, positive, negative)
+        for name in range(400):
+            world.predict(number, f"{number}-{name}", float(score[name]))
+            world.label(number if early[name] else 11, f"{number}-{name}", float(outcome[name]), hour=23)
+        weight = np.where(outcome, 1 / positive, 1 / negative)
+        found.append(pd.DataFrame({"day": number, "p": score, "y": outcome, "early": early, "weight": weight}))
+    return world, pd.concat(found, ignore_index=True)
+
+
+def known_by_age(*, low: float = 1.0) -> pd.DataFrame:
+    """The curve of ``three_days`` as known on day 10; ``low`` times its shares are its lower bounds."""
+    shares = {0: (0.4, 0.7), 1: (0.8, 0.9)}
+    rows = [known(*both).assign(age_days=age) for age, both in shares.items()]
+    return pd.concat(rows, ignore_index=True).assign(low=lambda rows: rows["value"] * low)
+
+
+def the_week(world: World, service: Any, completeness: pd.DataFrame) -> pd.DataFrame:
+    found = measured(world, service, completeness, window_days=7)
+    return found[found["state"] == "provisional"]
+
+
+def test_a_window_that_ends_today_weighs_the_labels_of_each_day_by_its_own_age() -> None:
+    world, rows = three_days(7)
+    found = the_week(world, a_service(metrics=(*METRICS, "average_precision")), known_by_age())
+    there = rows[rows["early"]]
+    y, p, weight = (there[name].to_numpy(float) for name in ("y", "p", "weight"))
+    expected = {
+        "positive_share": np.average(y, weights=weight),
+        "brier": np.average((p - y) ** 2, weights=weight),
+        "log_loss": log_loss(y, p, sample_weight=weight),
+        "calibration_ratio": (weight * y).sum() / (weight * p).sum(),
+        "auc": roc_auc_score(y, p, sample_weight=weight),
+        "average_precision": average_precision_score(y, p, sample_weight=weight),
+    }
+    for metric, value in expected.items():
+        row = one(found, metric=metric)
+        assert row["value"] == pytest.approx(value, abs=1e-7), metric
+        assert row["prediction_day"].date() == day(10) and row["n"] == 1200
+    assert one(found, metric="brier")["raw_value"] == pytest.approx(brier_score_loss(y, p), abs=1e-9)
+    gap = weight * ((p - y) ** 2 - expected["brier"]) / weight.sum()
+    squares = np.array([gap[there["day"] == number].sum() ** 2 for number in (8, 9, 10)])
+    half = 4.302653 * np.sqrt(3 / 2 * squares.sum())
+    assert one(found, metric="brier")["high"] - expected["brier"] == pytest.approx(half, rel=1e-5), "days are the unit"
+
+
+def test_what_is_uncertain_about_the_curve_is_common_to_the_days_of_a_window() -> None:
+    world, _ = three_days(7)
+    sure, unsure = (one(the_week(world, a_service(), known_by_age(low=low)), metric="brier") for low in (1.0, 0.5))
+    assert unsure["value"] == sure["value"]
+    assert unsure["high"] - unsure["low"] > 1.05 * (sure["high"] - sure["low"])
+
+
+def test_where_only_positives_arrive_a_window_counts_those_that_hide() -> None:
+    world, rows = three_days(8)
+    world.labels = [event for event in world.labels if event["value"] == 1.0]
+    found = the_week(world, a_service(unlabelled="negative"), known_by_age())
+    came, p = rows[rows["early"] & rows["y"]], rows["p"].to_numpy()
+    weight = came["weight"].to_numpy()
+    brier = ((p**2).sum() + (weight * (1 - 2 * came["p"])).sum()) / len(rows)
+    assert one(found, metric="brier")["value"] == pytest.approx(brier, abs=1e-9)
+    assert one(found, metric="positive_share")["value"] == pytest.approx(weight.sum() / len(rows), abs=1e-9)
+    whole = roc_auc_score(rows["y"], rows["p"])
+    auc = one(found, metric="auc")
+    assert auc["low"] < whole < auc["high"] and abs(auc["value"] - whole) < 0.05
+    assert one(found, metric="brier")["completeness"] == pytest.approx(len(came) / weight.sum(), abs=1e-9)
+
+
+def test_a_window_with_a_day_of_unknown_completeness_is_not_measured() -> None:
+    world, _ = three_days(7)
+    few = known_by_age().assign(value=np.nan, reason="3 days past the label window, below 10")
+    found = the_week(world, a_service(), few)
+    assert found.empty
+    week = measured(world, a_service(), few, window_days=7)
+    row = one(week[week["prediction_day"] == pd.Timestamp(day(10))], metric="auc")
+    assert (row["state"], row["reason"]) == ("not_measured", "3 days past the label window, below 10")
 
 
 def test_what_is_uncertain_about_completeness_widens_the_interval() -> None:

@@ -50,8 +50,10 @@ def all_known(days: Sequence[date]) -> pd.DataFrame:
                 "outcome": outcome,
                 "slice": "all",
                 "value": 1.0,
+                "low": 1.0,
                 "variance": 0.0,
                 "covariance": 0.0,
+                "weekday": 0,
             }
             for day in days
             for age in range(3)
@@ -296,7 +298,7 @@ def test_a_withdrawn_outcome_leaves_the_request_unlabelled():
         world.label(10, request, 1.0)
     world.label(11, "a", None, event_at=NEW_YORK.start_of(day(10)) + timedelta(hours=20))
     found = world.quality([10, 11])
-    labelled = found[(found["metric"] == "brier") & (found["version"] == "m1")]
+    labelled = found[(found["metric"] == "brier") & (found["version"] == "m1") & (found["window_days"] == 1)]
     assert list(labelled["n_labelled"]) == [2, 1]
 
 
@@ -356,7 +358,7 @@ def test_the_interval_of_a_long_window_has_the_day_as_its_unit():
         for name in range(200):
             world.predict(number, f"{number}/{name}", 0.5)
             world.label(number, f"{number}/{name}", float(rng.random() < (0.2 if number % 2 else 0.8)))
-    row = one(world.quality([8]), window_days=7, metric="positive_share", version="m1")
+    row = one(world.quality([8]), window_days=7, metric="positive_share", version="m1", state="final")
     assert row["high"] - row["low"] > 0.4
 
 
@@ -365,9 +367,9 @@ def test_too_few_labels_and_a_single_outcome_are_reasons():
     for name in range(60):
         world.predict(10, f"{name}", 0.5)
         world.label(10, f"{name}", 0.0)
-    auc = one(world.quality([10]), metric="auc", version="m1")
+    auc = one(world.quality([10]), metric="auc", version="m1", window_days=1)
     assert (auc["state"], auc["reason"]) == ("not_measured", "only one outcome among 60 labels")
-    brier = one(world.quality([10], a_service(min_labels=100)), metric="brier", version="m1")
+    brier = one(world.quality([10], a_service(min_labels=100)), metric="brier", version="m1", window_days=1)
     assert (brier["state"], brier["reason"]) == ("not_measured", "60 labels, below min_labels=100")
     assert pd.isna(brier["value"])
 
@@ -376,5 +378,5 @@ def test_a_blocked_day_says_so():
     world = World()
     world.predict(9, "a", 0.5)
     world.label(9, "a", 1.0)
-    row = one(world.quality([10], blocked=[10]), prediction_day=day(10), metric="brier")
+    row = one(world.quality([10], blocked=[10]), prediction_day=day(10), metric="brier", window_days=1)
     assert (row["version"], row["state"], row["reason"], row["n"]) == ("served", "not_measured", "blocked", 0)
