@@ -14,6 +14,7 @@ not depend on the score once the outcome (and the weekday) is given.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,13 +139,17 @@ class Completeness:
 
 @dataclass(frozen=True)
 class Noise:
-    """Chance that a label is wrong: ``to_positive`` that a true negative is labelled positive, and back."""
+    """Chance per question that a label is wrong: ``to_positive``, a true negative is labelled positive; and back."""
 
-    to_positive: float
-    to_negative: float
+    to_positive: Array
+    to_negative: Array
+
+    def at(self, which: NDArray[Any]) -> "Noise":
+        """Of some questions, or of the days of questions."""
+        return Noise(self.to_positive[which], self.to_negative[which])
 
     @property
-    def kept(self) -> float:
+    def kept(self) -> Array:
         """What of a difference between outcomes the noise leaves."""
         return 1 - self.to_positive - self.to_negative
 
@@ -187,9 +192,9 @@ def mixes(known: Completeness, noise: Noise | None) -> tuple[Mix, Mix]:
     Wrong labels: the loss that is right on average (N. Natarajan, I. S. Dhillon, P. Ravikumar and A. Tewari,
     *Learning with Noisy Labels*, NeurIPS 2013, lemma 1).
     """
-    to_positive, to_negative, kept = (
-        (0.0, 0.0, 1.0) if noise is None else (noise.to_positive, noise.to_negative, noise.kept)
-    )
+    nothing = np.zeros_like(known.positive)
+    noise = Noise(nothing, nothing) if noise is None else noise
+    to_positive, to_negative, kept = noise.to_positive, noise.to_negative, noise.kept
     swapped_1, swapped_0 = -to_negative / kept, -to_positive / kept
     times = 1 / known.positive if known.is_one_sided else np.ones_like(known.positive)
     other = times * swapped_1 + (1 - times) * (1 - swapped_0)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import quote, rows, run
 from mlops_assets.monitoring_loop import quality_counts
+from mlops_assets.monitoring_loop.label_noise import audit_rows, read_audits
 from mlops_assets.monitoring_loop.profiles import ALL, create_if_absent_sql
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known, answers
 from mlops_assets.monitoring_loop.quality_counts import SERVED
@@ -69,11 +70,13 @@ def measure_quality(
     windows = count(con, service, predictions, labels, sorted(days))
     questions = Questions.read(con, windows)
     known = Known.read(con, service, questions, completeness)
-    counted = answers(con, service, questions, known) if service.task == "binary" else ()
+    audits = read_audits(con, service, labels, days)
+    counted = answers(con, service, questions, known, audits) if service.task == "binary" else ()
     others = (*lift_answers(service, questions, known), *row_answers(con, service, questions, known))
     answered = {answer.metric: answer for answer in (*counted, *others)}
     found = [measured(service, questions, known, answer) for answer in answered.values()]
     found += expected_rows(con, service, questions, known, answered)
+    found += audit_rows(service, audits, days)
     found.append(blocked_rows(service, questions, windows, blocked))
     insert_rows(con, pd.concat(found, ignore_index=True), into)
     for table in ("scored", "truth", "asked", "cells", "rows", "sums", "hits", "counts"):

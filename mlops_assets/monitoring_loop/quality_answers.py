@@ -1,8 +1,8 @@
 """Measure: the answers to the questions of ``quality``: every declared metric, corrected and raw."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from math import ceil
 
 import duckdb
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import frame, literal, rows
 from mlops_assets.monitoring_loop import metrics, quality_counts
+from mlops_assets.monitoring_loop.label_noise import Audited, Wrong
 from mlops_assets.monitoring_loop.metrics import Z95, Array, Completeness, Estimate, KnownDays, Noise
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality_counts import BINS, HISTOGRAM_FROM
@@ -102,13 +103,19 @@ class Answer:
     reasons: NDArray[np.object_] | None = None
 
 
-def answers(con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, known: Known) -> Iterator[Answer]:
+def answers(
+    con: duckdb.DuckDBPyConnection,
+    service: MLService,
+    questions: Questions,
+    known: Known,
+    audits: Mapping[date, Audited],
+) -> Iterator[Answer]:
     """Every declared metric of yes or no; and, if labels may be wrong, what right labels would give."""
     is_single, is_one_sided = questions.is_single, service.label.is_one_sided
     singles, (days, starts) = taken(questions.counts, is_single), questions.part(~is_single)
     whole = Known.whole(questions, is_one_sided=is_one_sided)
     baseline = np.nan if service.is_monitor_only else service.model.prior  # no prior, no lift over it
-    noise = noise_of(service)
+    wrong = None if service.label.noise is None else Wrong.of(service.label.noise, questions, audits)
     pooled = {id(known): np.empty(0), id(whole): np.empty(0)}
     if "auc" in service.quality.metrics:
         is_fresh = ~is_single & (questions.table["state"] == "provisional").to_numpy()
@@ -119,27 +126,25 @@ def answers(con: duckdb.DuckDBPyConnection, service: MLService, questions: Quest
 
         def answer(metric: str, known: Known, noise: Noise | None) -> Estimate:
             of_single, of_days = known.part(is_single), known.daily.part(questions.spread(~is_single))
+            on_day = noise and noise.at(is_single)
             if metric == "auc":
-                daily = metrics.daily_auc(singles, of_single, noise=noise)
-                long = metrics.window_auc(pooled[id(known)], days, starts, of_days, noise=noise)
+                daily = metrics.daily_auc(singles, of_single, noise=on_day)
+                long = metrics.window_auc(
+                    pooled[id(known)], days, starts, of_days, noise=noise and noise.at(~is_single)
+                )
             else:
-                daily = metrics.daily_ratio(metric, singles, of_single, noise=noise, baseline=baseline)
-                long = metrics.window_ratio(metric, days, starts, of_days, noise=noise, baseline=baseline)
+                each = noise and noise.at(np.repeat(*questions.lengths(~is_single)))
+                daily = metrics.daily_ratio(metric, singles, of_single, noise=on_day, baseline=baseline)
+                long = metrics.window_ratio(metric, days, starts, of_days, noise=each, baseline=baseline)
             return merged(is_single, daily, long)
 
         for metric in (metric for metric in service.quality.metrics if metric in (*metrics.RATIOS, "auc")):
             found = answer(metric, known, None)
             yield Answer(metric, found, answer(metric, whole, None))
-            if noise is not None:
-                yield Answer(f"{metric}_denoised", answer(metric, known, noise), found)
+            if wrong is not None:
+                yield Answer(f"{metric}_denoised", answer(metric, known, wrong.noise), found, wrong.reasons)
         for name, found, raw in curve_estimates(con, service, questions, known.completeness, known.daily.shares):
             yield Answer(name, found, Estimate(raw, raw, raw))
-
-
-def noise_of(service: MLService) -> Noise | None:
-    """The declared noise of the labels."""
-    declared = service.label.noise
-    return None if declared is None else Noise(declared.wrong_positive_share, declared.wrong_negative_share)
 
 
 def merged(is_single: NDArray[np.bool_], daily: Estimate, long: Estimate) -> Estimate:
@@ -170,8 +175,10 @@ def pooled_aucs(
     is_asked = is_wanted & (counts.positive.n > 0) & (counts.negative.n > 0)
     is_asked &= known.reasons == None  # noqa: E711  element by element
     is_large = counts.counted >= HISTOGRAM_FROM
-    positive = np.nan_to_num(np.round(WEIGHT_UNIT / shares.positive)).astype(np.int64)
-    negative = np.nan_to_num(np.round(WEIGHT_UNIT / shares.negative)).astype(np.int64)
+    positive, negative = (
+        np.round(WEIGHT_UNIT / np.where(share > 0, share, 1.0)).astype(np.int64)
+        for share in (shares.positive, shares.negative)
+    )
     members = pd.DataFrame(
         {
             "question": questions.spread(np.arange(len(questions.table))),

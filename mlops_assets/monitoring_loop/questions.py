@@ -74,6 +74,10 @@ class Questions:
         """A value per question as a value per day of it."""
         return np.repeat(of_questions, np.diff(np.append(self.starts, len(self.states))))
 
+    def lengths(self, is_wanted: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The places of some questions, and how many days each has."""
+        return np.flatnonzero(is_wanted), np.diff(np.append(self.starts, len(self.states)))[is_wanted]
+
     def part(self, is_wanted: NDArray[np.bool_]) -> tuple[Counts, NDArray[np.int64]]:
         """The days of some questions, and where each of those begins among them."""
         lengths = np.diff(np.append(self.starts, len(self.states)))[is_wanted]

@@ -12,19 +12,30 @@ from mlops_assets.service.tasks import SPLITS_AT
 
 
 class LabelNoise(Policy):
-    """How often a label is wrong: shares that were estimated elsewhere, for example on labels given twice.
+    """How often a label is wrong: shares that were estimated elsewhere, or labels that were given a second time.
 
     ``wrong_positive_share`` of the true negatives are labelled positive, ``wrong_negative_share`` of the true
-    positives negative; ``source`` says where the two numbers come from.
+    positives negative. ``audited_by`` names another label version of the service in their place: a sample of the same
+    requests labelled again, with care. The shares are estimated every day from the requests that have both, over the
+    days that ``quality`` has at hand; they are right if the second reading is, and if a request was chosen for it
+    whatever its first label says. ``source`` says where the numbers, or the second reading, come from.
     """
 
-    wrong_positive_share: Share
-    wrong_negative_share: Share
+    wrong_positive_share: Share | None = None
+    wrong_negative_share: Share | None = None
+    audited_by: Identifier | None = None
+    min_audited: int = Field(default=30, ge=2, description="Fewest second readings of each outcome.")
     source: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _labels_say_something(self) -> "LabelNoise":
-        if self.wrong_positive_share + self.wrong_negative_share >= 1:
+        shares = (self.wrong_positive_share, self.wrong_negative_share)
+        if (None in shares) == (self.audited_by is None) or (self.audited_by and shares != (None, None)):
+            raise ValueError(
+                "noise: declare both wrong_positive_share and wrong_negative_share, or audited_by, the label version "
+                "of a second reading"
+            )
+        if sum(share or 0.0 for share in shares) >= 1:
             raise ValueError(
                 f"wrong_positive_share {self.wrong_positive_share:g} and wrong_negative_share "
                 f"{self.wrong_negative_share:g} add up to 1 or more: such labels say nothing; name the shares of "

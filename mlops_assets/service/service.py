@@ -217,6 +217,12 @@ class MLService(Policy):
                 check_expression(
                     expression, where=f"{where} > label > {field}", columns=self.source(label.source).columns
                 )
+            audited_by = label.noise.audited_by if label.noise else None
+            versions = {other.version for other in self.labels if other is not label}
+            if audited_by is not None and audited_by not in versions:
+                raise UnknownNameError(
+                    where=f"{where} > label > noise > audited_by", kind="label version", name=audited_by, known=versions
+                )
             if label.request_entity is not None:
                 check_column(
                     label.request_entity, where=f"{where} > label > request_entity", columns=self.request.columns

@@ -19,6 +19,7 @@ from test_quality import LABEL, NEW_YORK, World, day, history_days, one
 
 from mlops_assets import LabelNoise
 from mlops_assets.adapters.engine import frame, open_engine, register_days
+from mlops_assets.monitoring_loop.label_noise import Audited, audit_rows
 from mlops_assets.monitoring_loop.quality import measure_quality
 from mlops_assets.service.monitoring import QualityPolicy
 
@@ -262,6 +263,55 @@ def test_wrong_labels_at_a_declared_rate_are_undone_on_average() -> None:
         for p, y in zip(score, noisy, strict=True)
     ]
     assert one(found, metric="brier_denoised")["value"] == pytest.approx(np.mean(losses), abs=1e-9)
+
+
+def test_a_second_reading_of_some_labels_says_how_often_they_are_wrong() -> None:
+    """A fifth of the requests is read again: 5 % of the negatives and 20 % of the positives turn out to be wrong."""
+    rng, rows = np.random.default_rng(9), 4000
+    world = World()
+    score = np.round(rng.beta(1, 2, rows), 9)
+    outcome = rng.random(rows) < score
+    flips = rng.random(rows) < np.where(outcome, 0.2, 0.05)
+    is_audited = rng.random(rows) < 0.2
+    for name in range(rows):
+        world.predict(10, f"{name}", float(score[name]))
+        world.label(10, f"{name}", float(outcome[name] != flips[name]))
+    first = list(world.labels)
+    for name in np.flatnonzero(is_audited):
+        world.label(11, f"{name}", float(outcome[name]))
+        world.labels[-1]["label_version"] = "audit"
+    noise = LabelNoise(audited_by="audit", source="the second desk")
+    service = a_service(noise=noise, metrics=("brier", "auc"))
+    early = measured(world, service, known(1.0, 1.0))
+    denoised = one(early, metric="brier_denoised")
+    assert (denoised["state"], denoised["reason"]) == ("not_measured", "0 negatives were read twice, below 30")
+    found = measured(world, service, known(1.0, 1.0).assign(day=day(11), age_days=1), number=11)
+    found = found[found["prediction_day"] == pd.Timestamp(day(10))]
+    is_wrong = flips[is_audited & outcome].mean(), flips[is_audited & ~outcome].mean()
+    fixed = LabelNoise(wrong_negative_share=is_wrong[0], wrong_positive_share=is_wrong[1], source="the same, by hand")
+    world.labels = first
+    by_hand = measured(world, a_service(noise=fixed, metrics=("brier", "auc")), known(1.0, 1.0))
+    for metric in ("brier_denoised", "auc_denoised"):
+        assert one(found, metric=metric)["value"] == pytest.approx(one(by_hand, metric=metric)["value"], abs=1e-9)
+    assert abs(one(found, metric="brier_denoised")["value"] - brier_score_loss(outcome, score)) < 0.01
+
+
+def test_the_shares_of_wrong_labels_are_rows_of_their_own() -> None:
+    service = a_service(noise=LabelNoise(audited_by="audit", source="the second desk"))
+    audits = {day(10): Audited(100, 5, 50, 10), day(11): Audited(100, 5, 20, 10)}
+    known_then, too_few = audit_rows(service, audits, [day(10), day(11)])
+    assert dict(zip(known_then["metric"], known_then["value"], strict=True)) == {
+        "wrong_positive_share": 0.05, "wrong_negative_share": 0.2
+    }  # fmt: skip
+    assert (known_then["low"] < known_then["value"]).all() and (known_then["state"] == "estimated").all()
+    assert set(too_few["reason"]) == {"20 positives were read twice, below 30"} and too_few["value"].isna().all()
+
+
+def test_noise_is_declared_in_one_way() -> None:
+    with pytest.raises(ValueError, match="declare both wrong_positive_share and wrong_negative_share, or audited_by"):
+        LabelNoise(wrong_positive_share=0.1, source="?")
+    with pytest.raises(ValueError, match="or audited_by"):
+        LabelNoise(wrong_positive_share=0.1, wrong_negative_share=0.1, audited_by="audit", source="?")
 
 
 CURVES = ("average_precision", "precision_at_recall", "recall_at_precision", "calibration_error", "lift")
