@@ -66,6 +66,20 @@ def test_more_than_it_may_explain_or_the_other_way_keeps_its_tier():
     assert pd.isna(rows["event"][1])
 
 
+def test_a_mean_that_moves_alone_may_be_as_large_as_a_mean_and_nulls_alone_are_never_explained():
+    """On a holiday fewer flights leave in an hour, and what usually moves with that does not."""
+    rows = explained(
+        found("flights", "mean_alone", "moderate", size=0.8),
+        found("flights", "null_alone", "moderate", size=0.8),
+        events=[a_holiday(max_size={"mean": 1.0})],
+    )
+    assert list(rows["tier"]) == ["expected", "moderate"]
+    smaller = explained(
+        found("flights", "mean_alone", "moderate", size=0.8), events=[a_holiday(max_size={"mean": 0.5})]
+    )
+    assert list(smaller["tier"]) == ["moderate"]
+
+
 def test_only_what_was_declared_before_it_began_is_known():
     """In hindsight an event names who explains it, and changes no tier; before it was declared it did not exist."""
     late = a_holiday(declared_on=THURSDAY + timedelta(days=1), declared_by="Ana Rivera")
