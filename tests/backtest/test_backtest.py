@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from toy_log import twenty_days
 from toy_stories import stored, untrained
 from toy_world import a_world, close, deliver, deliver_all, scans_file, span
 
@@ -130,3 +131,22 @@ def test_training_in_a_copy_says_what_training_here_says_and_leaves_the_home_alo
     assert found.proposed.trained is not None
     assert found.proposed.trained.served != found.quality.served
     assert "declared, trained again in a copy: brier" in "\n".join(lines(found))
+
+
+def test_a_model_that_runs_elsewhere_can_be_judged_again_and_never_trained(tmp_path: Path):
+    """Its log repeats and contradicts itself and comes late; the same days are found strange, for the same reasons."""
+    elsewhere = twenty_days(tmp_path / "home", one_by_one=[])
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("drift: {learning_z: 50}\n")
+    days = closed_range(elsewhere, None, None)
+
+    again = judge_again(elsewhere, elsewhere.service, days, lambda done: None)
+    found = backtest(elsewhere, Asked(policy, dates=0), silent)
+
+    reasons = stored(elsewhere, "verdicts").sort_values("day")["reason"]
+    assert [one.verdict["reason"] for one in again.judgements] == list(reasons)
+    assert any("contradict" in reason for reason in reasons)
+    assert found.quality.served is not None
+    assert found.proposed.counts.retrainings == ()
+    with pytest.raises(RangeError, match="its model runs elsewhere; leave --train out"):
+        backtest(elsewhere, Asked(policy, dates=0, is_trained=True), silent)
