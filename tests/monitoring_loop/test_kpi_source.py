@@ -159,6 +159,7 @@ def test_a_corrected_file_counts_from_the_day_that_knows_it(con):
     assert one(found, day=TUESDAY, prediction_day=MONDAY)["total"] == 120.0
 
 
+@pytest.mark.slow
 def test_a_block_of_days_gives_what_its_days_give_one_by_one(con):
     days = [MONDAY + timedelta(days=n) for n in range(4)]
     for n, day in enumerate(days):
