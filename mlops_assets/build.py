@@ -215,7 +215,7 @@ class _Asked:
         lacking = [name for name in DAY_LOOP if not self.has(name)]
         if lacking:
             raise dg.Failure(
-                f"A day is closed as a whole, and {', '.join(lacking)} was not selected. Select all of "
+                f"A day is closed as a whole; not selected: {', '.join(lacking)}. Select all of "
                 f"{', '.join(DAY_LOOP)}, or none of them."
             )
         watcher = _watcher.get(NOBODY)

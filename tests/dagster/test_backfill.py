@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from toy_world import a_service, a_world, deliver_all, ledger_state, span
 
@@ -88,6 +89,34 @@ def wait_for_end(address: str, backfill: str, seconds: float = 240) -> dict[str,
             return found
         assert time.monotonic() < deadline, found
         time.sleep(1)
+
+
+def test_a_run_that_selects_a_part_of_the_day_loop_is_refused_and_one_of_features_closes_nothing(
+    tmp_path: Path,
+) -> None:
+    """A person picks assets on the page: a day is closed as a whole, or not at all."""
+    world = a_world(tmp_path / "home", a_service())
+    deliver_all(world.home.landing, DAYS[:2])
+    job = build_definitions([world.service], world.home).resolve_job_def("parcels_daily")
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    selected = [dg.AssetKey(["parcels", name]) for name in ("features", "predictions", "verdict")]
+    with dg.DagsterInstance.ephemeral() as history:
+
+        def run_of(keys: list[dg.AssetKey]) -> dg.ExecuteInProcessResult:
+            return job.execute_in_process(
+                instance=history, asset_selection=keys, partition_key=str(DAYS[0]), run_config=quiet,
+                raise_on_error=False,
+            )  # fmt: skip
+
+        [failed] = [event for event in run_of(selected).all_events if event.is_step_failure]
+        assert run_of(selected[:1]).success
+    error = failed.step_failure_data.error
+    assert error is not None
+    assert (
+        "A day is closed as a whole; not selected: labels, outcomes, quality, operations, drift, loop_sync. "
+        "Select all of predictions, labels, outcomes, quality, operations, drift, loop_sync, verdict, or none of them."
+    ) in error.to_string()
+    assert not world.ledger.closings("parcels")
 
 
 @pytest.mark.slow
