@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from mlops_assets.closing.releasing import may_sign, reconcile, release_of, rollback_target
+from mlops_assets.closing.releasing import may_answer, may_sign, reconcile, release_of, rollback_target
 from mlops_assets.closing.standing import proposals, standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Decision, Kind, decision_row
@@ -98,7 +98,7 @@ def approve(worlds: Sequence[World], what: str, *, by: str, reason: str, is_dry_
 
     Raises:
         UnknownNameError: neither an open incident nor a decision that waits for a signature.
-        LedgerError: this person may not sign.
+        LedgerError: this person may not sign, or the version's features cannot be computed any more.
     """
     if what in open_incidents(worlds):
         return acknowledge_incident(worlds, what, by=by, reason=reason, is_dry_run=is_dry_run)
@@ -112,7 +112,7 @@ def sign(
 
     Raises:
         UnknownNameError: no such decision waits.
-        LedgerError: this person may not sign.
+        LedgerError: this person may not sign, or a source no longer declares what the features are computed from.
     """
     waiting = {one: world for world in worlds for one in proposals(world)}
     if decision_id not in waiting:
@@ -122,6 +122,9 @@ def sign(
     may_sign(world, by)
     effective_at = max(world.calendar.start_of(world.first_unclosed()), world.now())
     stored = proposals(world)[decision_id]
+    if verdict == "approved":
+        for row in stored:
+            may_answer(world, row)
     versions = ", ".join(f"{row['model_version']} ({row['role']})" for row in stored)
     if is_dry_run:
         what = f"answer from {effective_at} UTC on" if verdict == "approved" else "be refused; the champion stays"

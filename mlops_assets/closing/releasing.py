@@ -91,10 +91,23 @@ def release_of(world: World, model_version: str) -> Row:
         raise UnknownNameError(
             where=f"service '{world.name}'", kind="released version", name=model_version, known=known
         )
-    features = world.feature_set(known[model_version]["feature_version"])
-    if why := why_not_rolled_back(model_version, features, world.service.sources):
-        raise LedgerError(f"service '{world.name}': {why}")
+    may_answer(world, known[model_version])
     return known[model_version]
+
+
+def may_answer(world: World, version: Row) -> None:
+    """A version whose columns are gone answers nothing: its days would block.
+
+    Args:
+        world: the service.
+        version: a release or a proposal.
+
+    Raises:
+        LedgerError: a source no longer declares what its features are computed from; names the columns.
+    """
+    features = world.feature_set(version["feature_version"])
+    if why := why_not_rolled_back(version["model_version"], features, world.service.sources):
+        raise LedgerError(f"service '{world.name}': {why}")
 
 
 def change_champion(world: World, decision: Row, now: datetime) -> str:

@@ -13,9 +13,12 @@ from toy_world import a_service, a_world, close, deliver, deliver_all, orders, o
 from mlops_assets import MLService, Request
 from mlops_assets.adapters.engine import open_engine
 from mlops_assets.closing.features import needed_versions
+from mlops_assets.closing.standing import proposals
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import declare
+from mlops_assets.errors import LedgerError
 from mlops_assets.feature_loop.point_in_time import view_sql
+from mlops_assets.people import sign
 from mlops_assets.service.feature_versions import columns_read, lost_columns, why_not_rolled_back
 
 DAYS = span(0, 20)
@@ -61,6 +64,30 @@ def test_a_version_whose_column_is_gone_cannot_be_rolled_back_to_and_the_sentenc
     assert lost_columns(old, a_service().sources[:1]) == {
         "scans": ("available_at", "delay_min", "depot", "event_at", "parcel")
     }, "a source that is gone has lost everything"
+
+
+def test_a_version_that_waits_while_its_column_goes_is_not_signed_but_may_be_refused(tmp_path: Path) -> None:
+    world, newer = a_world(tmp_path), a_world(tmp_path, lighter(a_service()))
+    declare(world)
+    declare(newer)
+    proposal = {
+        "service": "parcels", "epoch": 1, "day": day(9), "decision_id": "d9", "role": "champion",
+        "model_version": "v9", "mlflow_version": "1", "feature_version": world.feature_version, "fingerprint": "f",
+        "model_sha256": "s", "train_key": "k",
+    }  # fmt: skip
+    with world.ledger.transaction() as transaction:
+        world.ledger.append(transaction, "proposals", [proposal])
+    mia = {"by": "Mia", "reason": "better"}
+    assert "v9 (champion) would answer from" in sign([world], "d9", "approved", **mia, is_dry_run=True)
+    for is_dry_run in (True, False):
+        with pytest.raises(LedgerError) as refused:
+            sign([newer], "d9", "approved", **mia, is_dry_run=is_dry_run)
+        assert str(refused.value) == (
+            f"service 'parcels': v9 cannot answer: its feature version {world.feature_version} reads orders.weight_kg, "
+            "no longer declared. Declare that again, or choose a version that does not read it."
+        )
+    assert list(proposals(newer)) == ["d9"] and not newer.releases(), "nothing was written"
+    assert "d9 is refused; the champion stays" in sign([newer], "d9", "rejected", **mia)
 
 
 @pytest.fixture(scope="module")
