@@ -142,17 +142,21 @@ def literal(value: str | date | datetime) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def slice_sql(name: str) -> str:
+    """SQL of ``name=value`` of a row that has this name in its ``context``, else null."""
+    return (
+        f"coalesce({literal(name + '=')} || json_extract_string(context, {literal('$.' + name)}), "
+        f"case when json_exists(context, {literal('$.' + name)}) then {literal(name + '=null')} end)"
+    )
+
+
 def slices_sql(names: Iterable[str]) -> str:
     """SQL of the slices that a row counts in, as a list: *all*, and ``name=value`` per name that its ``context`` has.
 
     Reads ``context``, a JSON text. A name that was not declared when the row was written is no slice of it, or the days
     before a new slice would all be ``name=null``; that is what one without a value is called.
     """
-    parts = [
-        f"coalesce({literal(name + '=')} || json_extract_string(context, {literal('$.' + name)}), "
-        f"case when json_exists(context, {literal('$.' + name)}) then {literal(name + '=null')} end)"
-        for name in names
-    ]
+    parts = [slice_sql(name) for name in names]
     return f"list_filter(['all', {', '.join(parts)}], lambda one: one is not null)" if parts else "['all']"
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.clusters import Value
 from mlops_assets.monitoring_loop.metrics import student
+from mlops_assets.monitoring_loop.quality_counts import STATES_A_DAY
 from mlops_assets.service.tasks import OwnMetric
 
 GROUPS = 20
@@ -81,7 +82,7 @@ def own_rows(cells: pd.DataFrame, context: Mapping[str, str]) -> pd.DataFrame:
     ``request_id, prediction_day, score, value, decision, weight`` and one column per slice or other kept context.
     ``weight`` is what a row stands for while labels are still coming in, and 1 when all are there.
     """
-    days = pd.to_datetime(cells["state"].to_numpy(np.int64) // 100_000, unit="D")
+    days = pd.to_datetime(cells["state"].to_numpy(np.int64) // STATES_A_DAY, unit="D")
     found = {
         "request_id": cells["request_id"], "prediction_day": days, "score": cells["given"], "value": cells["value"],
         "decision": cells["decision"], "weight": np.ones(len(cells)),

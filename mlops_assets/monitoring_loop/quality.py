@@ -22,6 +22,7 @@ from mlops_assets.monitoring_loop.quality_counts import SERVED
 from mlops_assets.monitoring_loop.quality_estimates import ESTIMATED, MIN_DAYS, expectations
 from mlops_assets.monitoring_loop.quality_lift import lift_answers
 from mlops_assets.monitoring_loop.quality_rows import has_worth, kept_columns, row_answers
+from mlops_assets.monitoring_loop.quality_sums import count_groups
 from mlops_assets.monitoring_loop.questions import Questions, Window
 from mlops_assets.service.service import MLService
 from mlops_assets.tables import BY_NAME
@@ -54,7 +55,7 @@ def measure_quality(
     Day D has rows with ``window_days`` 1 for every prediction day that was not mature at the end of D - 1 or
     that a label event of D is about, and rows of the longer windows that end on a day that became mature on D
     (state final), that hold a corrected day (state restated; PROTOCOL.md 10 and 13), or that end on D itself (state
-    provisional; yes or no only).
+    provisional).
 
     Args:
         predictions: relation of that table's shape, from ``history_days(service)`` before the first day on.
@@ -79,7 +80,8 @@ def measure_quality(
     found += audit_rows(service, audits, days)
     found.append(blocked_rows(service, questions, windows, blocked))
     insert_rows(con, pd.concat(found, ignore_index=True), into)
-    for table in ("scored", "truth", "asked", "cells", "rows", "sums", "hits", "counts"):
+    run(con, quality_counts.drop_rows_sql())
+    for table in ("flat", "scored", "truth", "asked", "cells", "named", "hits", "counts"):
         run(con, quality_counts.drop_sql(f"quality_{table}"))
 
 
@@ -88,8 +90,8 @@ def count(
 ) -> list[Window]:
     """Count in the engine what the questions of these days need; returns the questions."""
     first, last = days[0] - timedelta(days=history_days(service)), days[-1]
-    kept, is_binary = kept_columns(service), service.task == "binary"
-    run(con, quality_counts.scored_sql(predictions, first, last, is_chance=is_binary, kept=kept))
+    kept, is_binary, slices = kept_columns(service), service.task == "binary", service.quality.slices
+    run(con, quality_counts.scored_sql(predictions, first, last, slices, is_chance=is_binary, kept=kept))
     run(con, quality_counts.truth_sql(labels, service.label, last, has_worth=has_worth(service)))
     calendar = {day: (start, end) for day, start, end in rows(con, quality_counts.calendar_sql())}
     corrected: dict[date, set[date]] = {}
@@ -103,11 +105,10 @@ def count(
     con.unregister("given_questions")
     run(con, quality_counts.cells_sql())
     named = [*kept, *(("kpi",) if has_worth(service) else ())]
-    run(con, quality_counts.rows_sql(service.quality.slices, service.label, kept=named))
+    run(con, quality_counts.flat_sql(len(slices), service.label))
+    run(con, quality_counts.rows_sql(len(slices), kept=named))
     if is_binary:
-        run(con, quality_counts.sums_sql(is_crossed=service.label.is_one_sided or service.label.noise is not None))
-        run(con, quality_counts.hits_sql())
-        run(con, quality_counts.counts_sql())
+        count_groups(con, len(slices), is_crossed=service.label.is_one_sided or service.label.noise is not None)
     else:
         run(con, quality_counts.tallied_sql())
     return windows
@@ -126,8 +127,7 @@ def windows_of(
             yield Window(day, last, 1, "final" if is_mature[last] else "provisional")
         elif last in corrected:
             yield Window(day, last, 1, "restated")
-    is_binary = service.task == "binary"  # only there are labels to come weighed day by day
-    for last in (last for last in reach if is_mature[last] or (last == day and is_binary)):
+    for last in (last for last in reach if is_mature[last] or last == day):
         for length in (length for length in service.quality.windows_days if length > 1):
             covered = {last - timedelta(days=back) for back in range(length)}
             if min(covered) < oldest:

@@ -1,17 +1,15 @@
-"""Measure: the counting under ``quality``. SQL counts, exactly; ``metrics.py`` divides.
+"""Measure: the rows under ``quality``. SQL brings them together, ``quality_sums.py`` adds up, ``metrics.py`` divides.
 
-Every sum is a sum of integers (scores in 1e-9, powers and losses in 1e-12), exact whatever the order of the
-rows, so a block of days gives the same bits as its days one by one. What is counted for a prediction day
-depends on the day of the question only through the label events and predictions that came by then; each such
-*state* of a prediction day is counted once and shared by all questions that look at it. Slices are counted
-only in the states that a single day asks for.
+What is counted for a prediction day depends on the day of the question only through the label events and predictions
+that came by then; each such *state* of a prediction day is counted once and shared by all questions that look at it.
+Slices are counted only in the states that a single day asks for.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import date
 
 from mlops_assets.adapters.calendar import MICROSECOND
-from mlops_assets.adapters.engine import literal, quote, slices_sql
+from mlops_assets.adapters.engine import literal, quote, slice_sql
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.service.labels import LabelDefinition
 
@@ -21,17 +19,22 @@ STATES_A_DAY = 100_000
 """A state is numbered by its prediction day, times this, and how many days later the last news of it came."""
 
 
-def scored_sql(predictions: str, first: date, last: date, *, is_chance: bool, kept: Mapping[str, str]) -> str:
+def scored_sql(
+    predictions: str, first: date, last: date, slices: Iterable[str], *, is_chance: bool, kept: Mapping[str, str]
+) -> str:
     """SQL of ``quality_scored``: one prediction; its score in 1e-9 if it is a chance, else 1 if there is one.
 
     Reads   ``predictions`` with prediction days ``first`` to ``last`` that were logged by ``last``.
-    ``kept`` are further columns, by their expressions over a prediction.
+    ``slice_<n>`` is *name=value* of each slice or null, ``kept`` are further columns, by their expressions over a
+    prediction.
     """
     score = "round(score * 1e9)::bigint" if is_chance else "case when isfinite(score) then 1 end::bigint"
+    more = {f"slice_{number}": slice_sql(name) for number, name in enumerate(slices)}
+    more |= {name: text for name, text in kept.items() if name != "request_id"}
     return f"""
         create or replace temp table quality_scored as
         select prediction_day, day as logged_on, request_id, predicted_at, model_version as version, role,
-               served, context, {score} as score{named_sql({n: e for n, e in kept.items() if n != "request_id"})}
+               served, {score} as score{named_sql(more)}
         from {predictions}
         where prediction_day between {literal(first)} and {literal(last)} and day <= {literal(last)}
     """
@@ -107,40 +110,110 @@ def cells_sql() -> str:
     """
 
 
-def rows_sql(slices: Iterable[str], label: LabelDefinition, *, kept: Iterable[str]) -> str:
-    """SQL of ``quality_rows``: one prediction in one state and one group, with what is known of it then.
+def flat_sql(slices: int, label: LabelDefinition) -> str:
+    """SQL of ``quality_flat``: one prediction in one state, with what is known of it then; hashes stand for names.
 
-    Each counts for its version, and for *served* if it was the answer; in slice *all* and, where single days
-    are asked for, in one slice per declared name. ``is_positive`` is null without a score, and without a label
-    unless such a request counts as negative. ``kept`` are further columns of ``quality_scored`` and ``quality_truth``.
+    ``source`` and ``truth`` are its rows in ``quality_scored`` and ``quality_truth``. ``is_positive`` is null without
+    a score, and without a label unless such a request counts as negative. ``is_sliced``: single days ask for it.
     """
     is_positive = f"value > {label.splits_at!r}" if label.splits_at is not None else "if(value is null, null, true)"
     if label.is_one_sided:
         is_positive = f"coalesce({is_positive}, false)"
-    more = "".join(f", {quote(name)}" for name in kept)
-    of_scored = "".join(f", {'truth' if name == 'kpi' else 'scored'}.{quote(name)}" for name in kept)
-    split = f"case when is_sliced then {slices_sql(slices)} else [{literal(ALL)}] end"
     return f"""
-        create or replace temp table quality_rows as
+        create or replace temp table quality_flat as
+        select state, is_sliced, served, score, value,
+               case when score is not null then {is_positive} end as is_positive,
+               scored.rowid as source, truth.rowid as truth{hashes_sql(slices)}
+        from (
+            select prediction_day, as_of, state, bool_or(length = 1) as is_sliced
+            from quality_cells group by all
+        ) as states
+        join quality_scored as scored using (prediction_day)
+        left join quality_truth as truth on truth.request_id = scored.request_id
+             and from_day <= as_of and as_of < until_day
+        where logged_on <= as_of
+    """
+
+
+def hashes_sql(slices: int) -> str:
+    """SQL of what stands for the names of who answered and of its slices."""
+    return ", hash(version, role) as who" + "".join(f", hash(slice_{n}) as hash_{n}" for n in range(slices))
+
+
+def rows_sql(slices: int, *, kept: Iterable[str]) -> str:
+    """SQL of view ``quality_rows``: one prediction in one state and one group, with what is known of it then.
+
+    Each counts for its version, and for *served* if it was the answer; in slice *all* and, where single days
+    are asked for, in one slice per declared name. ``kept`` are further columns of ``quality_scored`` and
+    ``quality_truth``.
+    """
+    kept = list(kept)
+    more = "".join(f", {quote(name)}" for name in kept)
+    of_both = "".join(f", {'truth' if name == 'kpi' else 'scored'}.{quote(name)}" for name in kept)
+    joined = "left join quality_truth as truth on truth.rowid = flat.truth" if "kpi" in kept else ""
+    parts = ", ".join([literal(ALL), *(f"slice_{number}" for number in range(slices))])
+    in_slices = f"list_filter([{parts}], lambda one: one is not null)" if slices else f"[{parts}]"
+    return f"""
+        create or replace temp view quality_rows as
         select state, hash(version, role, slice) as group_id, version, role, slice, value, score, is_positive{more}
         from (
             select state, unnest(who, max_depth := 2), slice, value, score, is_positive{more}
             from (
-                select state, score, value{of_scored},
-                       case when score is not null then {is_positive} end as is_positive, unnest({split}) as slice,
-                       [{{version: version, role: role}}] || case when served
+                select state, flat.score, flat.value, is_positive{of_both},
+                       unnest(case when is_sliced then {in_slices} else [{literal(ALL)}] end) as slice,
+                       [{{version: version, role: role}}] || case when flat.served
                            then [{{version: '{SERVED}', role: '{SERVED}'}}] else [] end as who
-                from (
-                    select prediction_day, as_of, state, bool_or(length = 1) as is_sliced
-                    from quality_cells group by all
-                ) as states
-                join quality_scored as scored using (prediction_day)
-                left join quality_truth as truth on truth.request_id = scored.request_id
-                     and from_day <= as_of and as_of < until_day
-                where logged_on <= as_of
+                from quality_flat as flat join quality_scored as scored on scored.rowid = flat.source {joined}
             )
         )
     """
+
+
+def marked_rows_sql(slices: int) -> str:
+    """SQL of the rows of ``quality_flat`` as small numbers; ``marks``: the outcome (2: not known), and three flags."""
+    hashes = "".join(f", hash_{number}" for number in range(slices))
+    return f"""
+        select source, state, who, coalesce(score, 0)::integer as score,
+               (case when is_positive is null then 2 when is_positive then 1 else 0 end + 4 * served::integer
+                + 8 * is_sliced::integer + 16 * (value is not null and score is not null)::integer)::utinyint as marks
+               {hashes}
+        from quality_flat
+    """
+
+
+def named_groups_sql(slices: int) -> str:
+    """SQL of ``quality_named``: the groups that were counted, named by a prediction of each.
+
+    Reads   ``quality_counted_found(number, source, state, facet, is_served, ...)``; facet -1 is slice *all*. Rows that
+    have no slice of a name, because it was not declared yet, are no group.
+    """
+    of_facet = "".join(f" when {number} then slice_{number}" for number in range(slices))
+    return f"""
+        create or replace temp table quality_named as
+        select *, hash(version, role, slice) as group_id
+        from (
+            select found.* exclude (source, facet, is_served) replace (found.state::bigint as state),
+                   case when is_served then '{SERVED}' else version end as version,
+                   case when is_served then '{SERVED}' else role end as role,
+                   case facet when -1 then {literal(ALL)}{of_facet} end as slice
+            from quality_counted_found as found join quality_scored as scored on scored.rowid = found.source
+        ) where slice is not null
+    """
+
+
+def hits_sql() -> str:
+    """SQL of ``quality_hits``: one score of one group in one state, with its rows by outcome."""
+    return """
+        create or replace temp table quality_hits as
+        select state, group_id, score::bigint as score, hits.positives::bigint as positives,
+               hits.negatives::bigint as negatives
+        from quality_hits_found as hits join quality_named using (number)
+    """
+
+
+def counts_sql() -> str:
+    """SQL of ``quality_counts``: the groups without their numbers."""
+    return "create or replace temp table quality_counts as select * exclude (number) from quality_named"
 
 
 def tallied_sql() -> str:
@@ -165,90 +238,9 @@ HISTOGRAM_FROM = 2000
 """From this many rows with an outcome on, scores are counted in bins: the error of an AUC is below 1e-4."""
 
 
-def sums_sql(*, is_crossed: bool) -> str:
-    """SQL of ``quality_sums``: one row per state and group; all sums are sums of integers.
-
-    Log loss is cut off where scikit-learn does. ``is_crossed``: also the losses that the other outcome would have
-    given.
-    """
-    chance, lost = "(score / 1e9)", "((1000000000 - score) / 1e9)"
-    own, other = (f"-ln(greatest(case when {test} then {chance} else {lost} end, 2.220446049250313e-16))"
-                  for test in ("is_positive", "not is_positive"))  # fmt: skip
-    products = {name: (chance,) * power for power, name in enumerate(POWERS, start=1)}
-    products |= {"own": (own,), "own_squares": (own, own)}
-    if is_crossed:
-        products |= {"other": (other,), "other_squares": (other, other), "product": (own, other)}
-    terms = ", ".join(
-        f"sum(round({' * '.join(f'({factor})' for factor in factors)} * 1e12)::bigint) as {name}"
-        for name, factors in products.items()
-    )
-    wide = ", ".join(
-        (f"max({name}) filter (where {test})" if name in products else "0") + f" as {name}_{suffix}"
-        for suffix, test in (("1", "is_positive"), ("0", "not is_positive"))
-        for name in SUMS
-    )
-    return f"""
-        create or replace temp table quality_sums as
-        select state, group_id, any_value(version) as version, any_value(role) as role, any_value(slice) as slice,
-               sum(n)::bigint as n, sum(n_labelled)::bigint as n_labelled,
-               coalesce(max(n) filter (where is_positive), 0) as positives,
-               coalesce(max(n) filter (where not is_positive), 0) as negatives, {wide}
-        from (
-            select state, group_id, is_positive, any_value(version) as version, any_value(role) as role,
-                   any_value(slice) as slice, count(*) as n,
-                   count(value) filter (where score is not null) as n_labelled, {terms}
-            from quality_rows group by state, group_id, is_positive
-        )
-        group by state, group_id
-    """
-
-
 def bin_sql(bins: int) -> str:
     """SQL of the bin of a score."""
     return f"least(floor({bins} * 2 / pi() * asin(sqrt(score / 1e9))), {bins - 1})::bigint"
-
-
-def hits_sql() -> str:
-    """SQL of ``quality_hits``: one score of one group in one state, with its rows by outcome.
-
-    From ``HISTOGRAM_FROM`` rows with an outcome on, the scores of a bin are all taken for its middle.
-    """
-    middle = f"round(1e9 * pow(sin(({bin_sql(BINS)} + 0.5) * pi() / {2 * BINS}), 2))::bigint"
-    return f"""
-        create or replace temp table quality_hits as
-        select state, group_id, case when is_large then {middle} else score end as score,
-               count(*) filter (where is_positive) as positives, count(*) filter (where not is_positive) as negatives
-        from (
-            select state, group_id, score, is_positive from quality_rows where is_positive is not null
-        ) join (
-            select state, group_id, positives + negatives >= {HISTOGRAM_FROM} as is_large from quality_sums
-        ) using (state, group_id)
-        group by all
-    """
-
-
-def counts_sql() -> str:
-    """SQL of ``quality_counts``: ``quality_sums`` with the placements that an AUC needs.
-
-    Of a hit, ``below`` is twice the negatives below and ``above`` twice the positives above, ties counting half.
-    """
-    return """
-        create or replace temp table quality_counts as
-        select * from quality_sums left join (
-            select state, group_id, sum(below * positives) as below,
-                   sum(below * below::hugeint * positives) as below_squares,
-                   sum(above * above::hugeint * negatives) as above_squares
-            from (
-                select state, group_id, positives, negatives,
-                       (2 * sum(negatives) over upward - negatives)::bigint as below,
-                       (2 * (sum(positives) over whole - sum(positives) over upward) + positives)::bigint as above
-                from quality_hits
-                window upward as (partition by state, group_id order by score),
-                       whole as (partition by state, group_id)
-            )
-            group by all
-        ) using (state, group_id)
-    """
 
 
 def answers_sql() -> str:
@@ -305,3 +297,8 @@ def histograms_sql() -> str:
 def drop_sql(table: str) -> str:
     """SQL that drops a temp table, if it was made."""
     return f"drop table if exists {quote(table)}"
+
+
+def drop_rows_sql() -> str:
+    """SQL that drops the view of rows."""
+    return "drop view quality_rows"

@@ -17,6 +17,7 @@ from mlops_assets.service.service import MLService
 
 LIFT = "lift_over_fallback"
 OTHER_REQUESTS = "the fallback has no score for the same requests"
+WAITS = "over several days it is measured when all labels are there"
 FALLBACK = "fallback"
 
 
@@ -37,6 +38,7 @@ def lift_over_fallback(questions: Questions, known: Completeness) -> Answer:
     rival = fallbacks(questions)
     counts, reasons = questions.counts, np.full(len(rival), None, dtype=object)
     reasons[rival < 0] = OTHER_REQUESTS
+    reasons[~questions.is_single & (questions.table["state"] == "provisional").to_numpy()] = WAITS
     size = len(rival)
     whole = Completeness.whole(size, is_one_sided=known.is_one_sided)
     found = on_single_days(metrics.daily_ratio("brier", counts, known), rival)

@@ -5,7 +5,7 @@ whatever else is in the block.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import frame, literal, quote
-from mlops_assets.monitoring_loop.metrics import Array, Completeness, Estimate
+from mlops_assets.monitoring_loop.metrics import Array, Estimate, KnownDays
 from mlops_assets.monitoring_loop.own_metrics import GROUPS, own_rows, own_value
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known
 from mlops_assets.monitoring_loop.questions import Questions, places_of
@@ -21,7 +21,6 @@ from mlops_assets.monitoring_loop.row_metrics import Measure, Part, Shares, meas
 from mlops_assets.service.service import MLService
 from mlops_assets.service.tasks import OwnMetric
 
-OVER_DAYS = "over several days it is measured when all labels are there"
 WAITS = "a ranked list is measured when all of its labels are there"
 
 
@@ -61,9 +60,10 @@ class Rows:
 
     def of(self, questions: Questions, place: int) -> "Chosen | None":
         """The rows of one question, day after day; None if there are none."""
-        start, end = questions.starts[place], np.append(questions.starts, len(questions.states))[place + 1]
+        start, end = (int(edge) for edge in np.append(questions.starts, len(questions.states))[place : place + 2])
         group = int(questions.table["group_id"].to_numpy(np.uint64)[place])
         found = [self.places.get((int(state), group)) for state in questions.states[start:end]]
+        there = [number for number, part in enumerate(found) if part is not None]
         days = [part for part in found if part is not None]
         if not days:
             return None
@@ -72,17 +72,19 @@ class Rows:
         every = self.part
         part = Part(
             every.score[at], every.value[at], day, every.is_large[at], every.unit[at], every.classes[at],
-            every.worth[at], every.weight[at],
+            every.worth[at], every.weight[at], every.gain_times[at],
         )  # fmt: skip
-        return Chosen(at, part)
+        return Chosen(at, part, start + np.array(there))
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The rows of one question: where they stand among all, and themselves."""
+    """The rows of one question: where they stand among all, themselves, and where their days stand in
+    ``Questions.daily``."""
 
     at: NDArray[np.int64]
     part: Part
+    days: NDArray[np.int64]
 
     @property
     def is_one_day(self) -> bool:
@@ -107,6 +109,7 @@ def part_of(cells: pd.DataFrame, service: MLService) -> Part:
         classes=np.stack(classes, axis=1) if classes else np.empty((size, 0)),
         worth=np.nan_to_num(column("kpi")) if "kpi" in cells else np.zeros(size),
         weight=np.ones(size),
+        gain_times=np.ones(size),
     )
 
 
@@ -121,16 +124,13 @@ def row_answers(
     parts = [rows.of(questions, place) for place in range(len(questions.table))]
     labelled = questions.counts.counted if service.label.is_one_sided else questions.counts.n_labelled
     is_known = known.reasons == None  # noqa: E711  element by element
-    waits = ~questions.is_single & (questions.table["state"] == "provisional").to_numpy()
-    is_asked = np.asarray((labelled >= max(service.quality.min_labels, 1)) & is_known & ~waits, dtype=bool)
+    is_asked = np.asarray((labelled >= max(service.quality.min_labels, 1)) & is_known, dtype=bool)
     for metric, measure in measures.items():
-        yield answer_of(metric, measure, parts, is_asked, questions.is_single, known.completeness)
+        yield answer_of(metric, measure, parts, is_asked, questions.is_single, known.daily)
     if own:
         given, bucket = own_rows(rows.cells, service.context), groups_of(rows, service)
         for declared in own:
-            found = own_answer(declared, given, bucket, parts, is_asked, questions.is_single, known.completeness)
-            reasons = np.full(len(parts), None, dtype=object) if found.reasons is None else found.reasons
-            yield replace(found, reasons=np.where(waits, OVER_DAYS, reasons))
+            yield own_answer(declared, given, bucket, parts, is_asked, questions.is_single, known.daily)
 
 
 def answer_of(
@@ -139,22 +139,22 @@ def answer_of(
     parts: Sequence[Chosen | None],
     is_asked: NDArray[np.bool_],
     is_single: NDArray[np.bool_],
-    known: Completeness,
+    known: KnownDays,
 ) -> Answer:
     """One metric of every question, with the reason where it is not defined."""
     found, raw = np.full((3, len(parts)), np.nan), np.full(len(parts), np.nan)
     reasons = np.full(len(parts), None, dtype=object)
     for place, chosen in enumerate(parts):
-        shares = shares_of(known, place)
         if chosen is None or not is_asked[place]:
             continue
+        shares = shares_of(known, chosen.days, is_single=bool(is_single[place]))
         part = chosen.part
         try:
             raw[place] = measure(part).value
             if metric == "ndcg" and not shares.is_whole:
                 reasons[place] = WAITS
                 continue
-            value = measured(metric, measure, part, shares, is_one_sided=known.is_one_sided)
+            value = measured(metric, measure, part, shares, is_one_sided=known.shares.is_one_sided)
         except ValueError as error:
             reasons[place] = str(error).removeprefix(f"{metric}: ")
             continue
@@ -177,18 +177,18 @@ def own_answer(
     parts: Sequence[Chosen | None],
     is_asked: NDArray[np.bool_],
     is_single: NDArray[np.bool_],
-    known: Completeness,
+    known: KnownDays,
 ) -> Answer:
     """One metric of the service's own, of every question, with the reason where there is no value."""
     found, reasons = np.full((3, len(parts)), np.nan), np.full(len(parts), None, dtype=object)
     for place, chosen in enumerate(parts):
-        shares = shares_of(known, place)
         if chosen is None or not is_asked[place]:
             continue
-        if not shares.is_whole and (known.is_one_sided or not metric.is_weighted):
+        shares = shares_of(known, chosen.days, is_single=bool(is_single[place]))
+        if not shares.is_whole and (known.shares.is_one_sided or not metric.is_weighted):
             reasons[place] = f"'{metric.name}' is measured when all labels are there"
             continue
-        weight = chosen.part.known_by(shares, is_one_sided=known.is_one_sided).weight
+        weight = chosen.part.known_by(shares, is_one_sided=known.shares.is_one_sided).weight
         rows = given.iloc[chosen.at].assign(weight=weight).reset_index(drop=True)
         has_days = not is_single[place]
         outcome = own_value(metric, rows, chosen.part.day if has_days else bucket[chosen.at])
@@ -198,12 +198,22 @@ def own_answer(
     return Answer(metric.name, Estimate(*found), Estimate(found[0], found[0], found[0]), reasons)
 
 
-def shares_of(known: Completeness, place: int) -> Shares:
-    """The completeness of one question; an outcome that nobody knows a share of has no rows."""
-    numbers = (known.positive, known.negative, known.variance_positive, known.variance_negative, known.covariance)
-    positive, negative, *variances = (float(array[place]) for array in numbers)
-    whole = 1.0 if np.isnan(negative) else negative
-    return Shares(positive, whole, *(0.0 if np.isnan(variance) else variance for variance in variances))
+def shares_of(known: KnownDays, days: NDArray[np.int64], *, is_single: bool) -> Shares:
+    """The completeness of the days of one question; an outcome that nobody knows a share of has no rows.
+
+    Over several days the errors are those of the shares as averages: how fast one day was shows in what days differ by.
+    """
+    shares = known.shares
+    variances = (shares.variance_positive, shares.variance_negative) if is_single else (
+        known.error_positive, known.error_negative
+    )  # fmt: skip
+    positive, negative = (np.nan_to_num(array[days]) for array in variances)
+    most = float(np.sqrt(positive * negative).sum())
+    correlation = float(np.nan_to_num(shares.covariance[days]).sum()) / most if is_single and most > 0 else 0.0
+    of_negative = np.where(np.isnan(shares.negative[days]), 1.0, shares.negative[days])
+    return Shares(
+        shares.positive[days], of_negative, np.sqrt(positive), np.sqrt(negative), min(max(correlation, -1.0), 1.0)
+    )
 
 
 def rows_sql(kept: Sequence[str]) -> str:

@@ -17,8 +17,8 @@ from mlops_assets.monitoring_loop.metrics_ranking import ranking_metric
 from mlops_assets.monitoring_loop.metrics_regression import regression_metric
 from mlops_assets.service.service import MLService
 
-STEP = 1e-4
-"""Change of log G with which a slope is measured."""
+STEP = 1e-3
+"""Share of a standard error with which a slope is measured."""
 SHARES = frozenset({"accuracy", "macro_f1", "ndcg", "ctr"})
 """Metrics that lie within 0 and 1."""
 SIGNED = frozenset({"bias", "revenue_per_impression"})
@@ -27,22 +27,32 @@ SIGNED = frozenset({"bias", "revenue_per_impression"})
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of the labels that are known, of large outcomes and of others, and the variance of their logarithms."""
+    """Per day of a question: shares of the labels that are known, of large outcomes and of others, and the standard
+    errors of their logarithms; ``correlation`` is that of both errors."""
 
-    positive: float = 1.0
-    negative: float = 1.0
-    variance_positive: float = 0.0
-    variance_negative: float = 0.0
-    covariance: float = 0.0
+    positive: Array
+    negative: Array
+    error_positive: Array
+    error_negative: Array
+    correlation: float
 
     @property
     def is_whole(self) -> bool:
         """Whether nothing is missing."""
-        return self.positive == 1.0 and self.negative == 1.0
+        return bool((self.positive == 1.0).all() and (self.negative == 1.0).all())
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no share is an estimate."""
+        return not (self.error_positive.any() or self.error_negative.any())
 
     def moved(self, positive: float, negative: float) -> "Shares":
-        """With the logarithms of the shares moved."""
-        return Shares(self.positive * np.exp(positive), self.negative * np.exp(negative))
+        """With the logarithms moved by so many standard errors, on all days alike: they come from one curve."""
+        return replace(
+            self,
+            positive=self.positive * np.exp(positive * self.error_positive),
+            negative=self.negative * np.exp(negative * self.error_negative),
+        )
 
 
 @dataclass(frozen=True)
@@ -61,13 +71,13 @@ class Part:
     classes: Array
     worth: Array
     weight: Array
-    gain_times: float = 1.0
+    gain_times: Array
 
     def known_by(self, shares: Shares, *, is_one_sided: bool) -> "Part":
         """The same rows, as so many of their labels are known."""
         if is_one_sided:
-            return replace(self, gain_times=1 / shares.positive)
-        weight = np.where(self.is_large, 1 / shares.positive, 1 / shares.negative)
+            return replace(self, gain_times=1 / shares.positive[self.day])
+        weight = np.where(self.is_large, 1 / shares.positive[self.day], 1 / shares.negative[self.day])
         return replace(self, weight=weight)
 
 
@@ -128,7 +138,7 @@ def measured(metric: str, measure: Measure, part: Part, shares: Shares, *, is_on
 
 def owed_to_shares(measure: Measure, part: Part, shares: Shares, *, is_one_sided: bool) -> float:
     """Variance that a metric owes to the estimated shares."""
-    if shares.variance_positive == 0 and shares.variance_negative == 0:
+    if shares.is_exact:
         return 0.0
     slopes = []
     for moved in ((STEP, 0.0), (0.0, STEP)):
@@ -138,8 +148,4 @@ def owed_to_shares(measure: Measure, part: Part, shares: Shares, *, is_one_sided
         )
         slopes.append((up - down) / (2 * STEP))
     positive, negative = slopes
-    return (
-        positive**2 * shares.variance_positive
-        + 2 * positive * negative * shares.covariance
-        + negative**2 * shares.variance_negative
-    )
+    return positive**2 + 2 * positive * negative * shares.correlation + negative**2

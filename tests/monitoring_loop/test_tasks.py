@@ -37,6 +37,7 @@ from mlops_assets import (
     UnknownNameError,
 )
 from mlops_assets.closing.world import World
+from mlops_assets.monitoring_loop.row_metrics import Part, Shares, measures_of, owed_to_shares
 from mlops_assets.service.monitoring import CalibrationMonitor
 from mlops_assets.service.operations import OperationsPolicy, QualityObjective
 from mlops_assets.summary import summary_lines
@@ -144,7 +145,7 @@ def test_clicks_that_are_still_to_come_are_reckoned_in_and_an_order_waits_for_th
 @pytest.mark.slow
 def test_what_has_no_labels_yet_says_so_and_a_rule_reads_the_new_metrics(worlds: dict[str, World]) -> None:
     rows = stored(worlds["regression"], "quality")
-    own_day = rows[(rows["day"] == DAYS[15]) & (rows["prediction_day"].dt.date == DAYS[15])]
+    own_day = rows[(rows["day"] == DAYS[15]) & (rows["prediction_day"].dt.date == DAYS[15])].query("window_days == 1")
     assert set(own_day["state"]) == {"open"} and set(own_day["reason"]) == {"no label yet"}
     judged = stored(worlds["regression"], "rules").set_index("day").loc[DAYS[15]]
     assert judged["state"] == "broken" and judged["metric"] == "mae" and judged["value"] > 10
@@ -170,6 +171,22 @@ def test_minutes_are_no_chances_and_nobody_is_told_that_they_are_out_of_range(wo
     of_both = profiles[profiles["column_name"].isin(["score", "label"])]
     assert len(of_both) > ROWS / 2 and of_both["counts"].isna().all()
     assert set(stored(worlds["regression"], "drift").query("subject != 'operations'")["tier"]) <= {"stable", "expected"}
+
+
+def test_each_day_of_a_window_is_corrected_by_its_own_share_and_errors_of_one_curve_add_up() -> None:
+    """Yesterday half of the clicks are known, the day before all: ten rows each, in lists of two."""
+    clicks, nothing = np.array([1.0, 0.0] * 5 + [1.0, 0.0, 0.0, 0.0, 0.0] * 2), np.zeros(20)
+    part = Part(
+        score=nothing, value=clicks, day=np.repeat([0, 1], 10), is_large=clicks > 0, classes=np.empty((20, 0)),
+        unit=np.repeat(np.arange(10, dtype=np.uint64), 2), worth=nothing, weight=nothing + 1, gain_times=nothing + 1,
+    )  # fmt: skip
+    ones, none = np.ones(2), np.zeros(2)
+    known = Shares(np.array([1.0, 0.5]), ones, none, none, 0.0)
+    ctr = measures_of(a_task_service("ranking"))["ctr"]
+    assert ctr(part.known_by(known, is_one_sided=True)).value == pytest.approx((5 + 2 / 0.5) / 20)
+    unsure = Shares(known.positive, ones, np.array([0.0, 0.1]), none, 0.0)
+    owed = owed_to_shares(ctr, part, unsure, is_one_sided=True)
+    assert owed == pytest.approx((0.1 * 4 / 20) ** 2, rel=1e-4), "10 % of the four clicks that yesterday stands for"
 
 
 def refused(task: str, **changes: Any) -> str:
