@@ -55,7 +55,7 @@ def test_a_label_that_means_something_new_is_told_until_a_champion_has_learned_i
     world = a_world(tmp_path, a_service(quality=quality))
     deliver_all(world.home.landing, span(0, 12))
     close(world, span(0, 11))
-    told_on = stored(world, "rules").query("metric == 'brier'").set_index("day")["reason"]
+    told_on = stored(world, "rules").query("rule == @bad.sentence").set_index("day")["reason"]
     assert "; mean loss 0." in told_on[span(11, 11)[0]] and "concept" in told_on[span(11, 11)[0]], "it says which"
     assert [row["role"] for row in world.releases()][:2] == ["champion", "fallback"], "the story needs a champion"
     renamed = a_service().label.model_copy(update={"version": "late20_v2", "value": "delay_min > 20"})
