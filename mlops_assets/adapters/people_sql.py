@@ -21,7 +21,8 @@ from mlops_assets.adapters.calendar import Calendar, days_between
 from mlops_assets.adapters.engine import literal, open_own_engine, quote, run
 from mlops_assets.adapters.home import Home
 from mlops_assets.adapters.lake import Lake, is_older, read_sql
-from mlops_assets.adapters.ledger import EVENTS, Ledger, Row
+from mlops_assets.adapters.ledger import Ledger, Row
+from mlops_assets.adapters.ledger_tables import EVENTS
 from mlops_assets.errors import MlopsError
 from mlops_assets.feedback_loop.labels import label_agreement_sql, label_quality_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql

@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.ledger import EVENTS, Ledger
+from mlops_assets.adapters.ledger import Ledger
+from mlops_assets.adapters.ledger_tables import EVENTS
 from mlops_assets.backtest.realised import Quality, realised
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.day_loop import open_epoch, run_days

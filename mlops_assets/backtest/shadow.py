@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from mlops_assets.adapters.ledger import EVENTS, Ledger, Row
+from mlops_assets.adapters.ledger import Ledger, Row
+from mlops_assets.adapters.ledger_tables import EVENTS
 from mlops_assets.closing.world import SHARED, World
 from mlops_assets.decisions import Kind
 from mlops_assets.service.service import MLService

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from mlops_assets.adapters.calendar import wall_clock
-from mlops_assets.adapters.ledger import EVENTS, LEASE_SECONDS, Lease, Ledger
+from mlops_assets.adapters.ledger import LEASE_SECONDS, Lease, Ledger
+from mlops_assets.adapters.ledger_tables import EVENTS
 from mlops_assets.errors import LeaseHeldError, LedgerError
 
 DAY = date(2024, 3, 4)
