@@ -2,8 +2,8 @@
 
 Over matured predictions (state final or restated) as of the last closed day, read through the closed view of the
 lake, as `mlops sql` does. Also: the share that got a label, and the share of scheduled flights with exactly one
-served prediction (business days that are closed). The targets are those of the first milestone; they are about the
-whole year, so replay to its end first:
+served prediction (business days that are closed). The targets are about the whole year, so replay to its end first;
+`tests/examples/test_year.py` holds a replay against them:
 
     mlops replay flight_delays --to 2014-01-02
     python benchmarks/model_quality.py
@@ -13,9 +13,11 @@ import argparse
 import resource
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from mlops_assets.adapters.engine import frame, quote, rows
 from mlops_assets.adapters.home import Home
@@ -24,8 +26,10 @@ from mlops_assets.model_loop.evaluation import auc, brier, log_loss
 from mlops_assets.services import find_service
 
 SERVICE = "flight_delays"
-PARTS = (("April-December", "2013-04", "2013-12"), ("all months", "2012-12", "2014-01"))
-TARGETS = "targets, April-December: Brier at most 0.158, AUC at least 0.740; 97.2 % labelled; 100 % served once"
+APRIL_DECEMBER = ("2013-04", "2013-12")
+ALL_MONTHS = ("2012-12", "2014-01")
+PARTS = (("April-December", *APRIL_DECEMBER), ("all months", *ALL_MONTHS))
+TARGETS = "targets, April-December: Brier at most 0.157, AUC at least 0.744; 97.2 % labelled; 100 % served once"
 
 
 def served_sql(service: str) -> str:
@@ -52,18 +56,35 @@ def served_once_sql(service: str) -> str:
     """
 
 
+@dataclass(frozen=True)
+class Quality:
+    """How good some matured answers were: how many, the share with a label, and three metrics of those."""
+
+    predictions: int
+    labelled: float
+    brier: float
+    auc: float
+    log_loss: float
+
+    @classmethod
+    def of(cls, answers: pd.DataFrame, first: str, last: str) -> "Quality":
+        """Of the rows of ``served_sql`` from one month to another, both included."""
+        asked = answers[(answers["month"] >= first) & (answers["month"] <= last)]
+        labelled = asked[asked["value"].notna()]
+        outcomes, scores = (labelled[column].to_numpy(dtype=np.float64) for column in ("value", "score"))
+        share = len(labelled) / max(len(asked), 1)
+        return cls(len(asked), share, brier(outcomes, scores), auc(outcomes, scores), log_loss(outcomes, scores))
+
+
 def quality_lines(con: duckdb.DuckDBPyConnection, service: str) -> Iterator[str]:
     """One line per month, then April-December and everything."""
     answers = frame(con, served_sql(service))
     months = [(month, month, month) for month in sorted(answers["month"].unique())]
     yield f"{'month':<15}{'predictions':>12}{'labelled':>10}{'Brier':>9}{'AUC':>9}{'log loss':>10}"
     for name, first, last in (*months, *PARTS):
-        asked = answers[(answers["month"] >= first) & (answers["month"] <= last)]
-        labelled = asked[asked["value"].notna()]
-        outcomes, scores = (labelled[column].to_numpy(dtype=np.float64) for column in ("value", "score"))
-        share = len(labelled) / max(len(asked), 1)
-        numbers = f"{brier(outcomes, scores):>9.4f}{auc(outcomes, scores):>9.4f}{log_loss(outcomes, scores):>10.4f}"
-        yield f"{name:<15}{len(asked):>12,}{share:>10.2%}{numbers}"
+        found = Quality.of(answers, first, last)
+        numbers = f"{found.brier:>9.4f}{found.auc:>9.4f}{found.log_loss:>10.4f}"
+        yield f"{name:<15}{found.predictions:>12,}{found.labelled:>10.2%}{numbers}"
 
 
 def main() -> None:

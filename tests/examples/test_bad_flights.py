@@ -6,11 +6,7 @@ compared with one in which nothing was ever wrong.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -19,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from flight_stories import asked, home_at, mlops
 from states import state
 
-from mlops_assets.adapters.home import Home
 from mlops_assets.closing.world import World
 from mlops_assets.examples.flight_delays.service import flight_delays
 
@@ -135,19 +131,6 @@ def deliver(landing: Path, to: Path) -> None:
                 shutil.copy(path, to / source / path.name)
 
 
-def mlops(home: Path, *arguments: str) -> str:
-    environment = {**os.environ, "MLOPS_HOME": str(home), "MLOPS_LANDING": str(home / "landing")}
-    command = [sys.executable, "-m", "mlops_assets.cli", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def asked(home: Path, query: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(mlops(home, "sql", "--format", "json", query))
-    return found
-
-
 @dataclass(frozen=True)
 class Story:
     """What the command line said and showed of the broken two weeks."""
@@ -225,10 +208,6 @@ def test_after_repair_and_redo_nothing_tells_that_the_files_were_ever_bad(broken
     one, other = (World(flight_delays, home_at(folder)) for folder in (repaired, clean))
     assert {row["state"] for row in one.ledger.closings(one.name).values()} == {"computed"}
     assert_same_tables(one, other)
-
-
-def home_at(folder: Path) -> Home:
-    return Home(folder, folder / "landing", f"sqlite:///{folder / 'ledger.db'}", f"sqlite:///{folder / 'mlflow.db'}")
 
 
 def assert_same_tables(one: World, other: World) -> None:
