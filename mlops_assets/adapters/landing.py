@@ -237,6 +237,8 @@ def _read_alone(con: duckdb.DuckDBPyConnection, source: Source, delivery: Delive
         run(con, insert_delivery_sql(source, delivery, into, header))
     except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         return f"the file cannot be read ({error}). Deliver it again, whole."
+    except duckdb.IOException as error:  # a packed file that ends too early
+        return f"the file cannot be read ({_readable(error)}). Deliver it again, whole."
     except duckdb.Error as error:
         why = _misfit(con, source, delivery, header) or _readable(error)
         return f"{why} Deliver the file with the declared columns and types."

@@ -377,6 +377,19 @@ def test_a_bad_text_file_is_refused_and_not_read_by_guessing(
     assert on(stored(world, "orders"), DAY).empty
 
 
+def test_a_packed_text_file_that_ends_too_early_is_asked_for_again(tmp_path: Path) -> None:
+    world = spoiled(tmp_path, lambda landing: (landing / "orders" / f"{DAY}.parquet").unlink())
+    packed = world.home.landing / "orders" / f"{DAY}.csv.gz"
+    orders_file(DAY).to_csv(packed, index=False)
+    cut_off(packed)
+    ingest_sources(world, span(0, LAST))
+    ((outcome, _generation, reason),) = looked_at(world, "orders", DAY)
+    assert outcome == "rejected"
+    assert f"source 'orders', day {DAY}, the file cannot be read (" in reason
+    assert reason.endswith("Deliver it again, whole.")
+    assert on(stored(world, "orders"), DAY).empty
+
+
 def test_a_file_of_whole_numbers_does_not_round_those_of_the_other_days(tmp_path: Path) -> None:
     """Read together, DuckDB casts all files to the types of the first one."""
     rows = scans_file(span(1, 1)[0])

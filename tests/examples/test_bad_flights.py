@@ -1,11 +1,12 @@
-"""Two weeks of flights with a bad file nearly every day, through the command line: told by name, and repairable.
+"""Three weeks of flights with a bad file nearly every day, through the command line: told by name, and repairable.
 
-One replay meets every fault, each on a day of its own; the files are repaired, one redo follows, and the home is
-compared with one in which nothing was ever wrong.
+One replay meets every fault, in Parquet and in files of text, each on a day of its own; the files are repaired, one
+redo follows, and the home is compared with one in which nothing was ever wrong.
 """
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from mlops_assets.examples.flight_delays.service import flight_delays
 pytestmark = pytest.mark.slow
 
 SOURCES = ("schedule", "departures", "arrivals", "weather", "planes")
-FIRST, LAST = date(2012, 12, 31), date(2013, 1, 12)
-Spoil = Callable[[Path], Path | None]
+FIRST, LAST = date(2012, 12, 31), date(2013, 1, 20)
+Spoil = Callable[[Path], None]
 
 
 def rewritten(path: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
@@ -72,6 +73,34 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
 
 
+def text_written_for_a_number(path: Path) -> None:
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows.loc[0, "dep_delay"] = "late"
+    rows.to_csv(path, index=False)
+
+
+def cut_off(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2 + 7])
+
+
+def without_a_byte(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lines_twice(path: Path) -> None:
+    header, *lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join([header, *lines, *lines])))
+
+
+def renamed_key(path: Path) -> None:
+    path.write_text(path.read_text().replace('"dep_delay"', '"departure_delay"'))
+
+
+def beside_another(path: Path) -> None:
+    pd.read_parquet(path).to_csv(path.with_suffix(".csv"), index=False)
+
+
 @dataclass(frozen=True)
 class Fault:
     """A bad file, the day that it costs (None: none), and the words that name column and fix."""
@@ -81,10 +110,15 @@ class Fault:
     spoil: Spoil
     blocks: date | None
     words: tuple[str, ...]
+    suffix: str = ".parquet"
+
+    @property
+    def name(self) -> str:
+        return self.spoil.__name__ + ("" if self.suffix == ".parquet" else self.suffix)
 
 
 FAULTS = {
-    fault.spoil.__name__: fault
+    fault.name: fault
     for fault in (
         Fault("arrivals", date(2013, 1, 2), missing, None, ("Deliver it; it counts from the first unclosed day on.",)),
         Fault("schedule", date(2013, 1, 3), empty, date(2013, 1, 4), ("the file is empty", "Deliver the day again")),
@@ -100,6 +134,21 @@ FAULTS = {
               ("column 'dep_delay' is missing", "'departure_delay' instead: was it renamed?")),
         Fault("arrivals", date(2013, 1, 10), truncated, date(2013, 1, 10),
               ("cannot be read as Parquet", "Deliver it again, whole.")),
+        Fault("departures", date(2013, 1, 12), text_written_for_a_number, date(2013, 1, 12),
+              ("column 'dep_delay' holds 'late'", "declared DOUBLE", "Deliver the file with the declared columns"),
+              ".csv"),
+        Fault("arrivals", date(2013, 1, 13), cut_off, date(2013, 1, 13),
+              ("the file cannot be read", "Deliver it again, whole."), ".csv.gz"),
+        Fault("departures", date(2013, 1, 14), cut_off, date(2013, 1, 14),
+              ("is not a JSON object: was the file cut off?", "Deliver it again, whole."), ".jsonl"),
+        Fault("schedule", date(2013, 1, 15), without_a_byte, date(2013, 1, 16),
+              ("the file is empty", "Deliver the day again"), ".csv"),
+        Fault("departures", date(2013, 1, 17), lines_twice, date(2013, 1, 17),
+              ("column(s) request_id", "repeat a key", "Deliver every row once."), ".csv.gz"),
+        Fault("departures", date(2013, 1, 18), renamed_key, date(2013, 1, 18),
+              ("column 'dep_delay' is missing", "'departure_delay' instead: was it renamed?"), ".jsonl"),
+        Fault("weather", date(2013, 1, 19), beside_another, date(2013, 1, 19),
+              ("both 2013-01-19.csv and 2013-01-19.parquet lie in", "Keep one of them.")),
     )
 }  # fmt: skip
 AS_TEXT = {"schedule": ".csv", "departures": ".csv.gz", "arrivals": ".jsonl", "weather": ".csv"}
@@ -107,33 +156,39 @@ TEXT_DAY = date(2013, 1, 11)
 
 
 def write_text_files(landing: Path) -> None:
-    """Every source of one day in another format that the landing zone takes, with the same rows."""
+    """Every source of one day, and the days of faults in text, in another format, with the same rows."""
     for source, suffix in AS_TEXT.items():
         as_text(landing / source / f"{TEXT_DAY}.parquet", suffix)
+    for fault in FAULTS.values():
+        if fault.suffix != ".parquet":
+            as_text(landing / fault.source / f"{fault.day}.parquet", fault.suffix)
 
 
 def as_text(path: Path, suffix: str) -> None:
+    """The same bytes whenever it is written: a packed file knows when it was packed."""
     rows, text = pd.read_parquet(path), path.with_name(path.stem + suffix)
     if suffix == ".jsonl":
         times = {name: rows[name].astype(str) for name in rows.columns if name.endswith("_at")}
         rows.assign(**times).to_json(text, orient="records", lines=True)
     else:
-        rows.to_csv(text, index=False)
+        packed: Any = {"method": "gzip", "mtime": 1} if suffix.endswith(".gz") else None
+        rows.to_csv(text, index=False, compression=packed)
     path.unlink()
 
 
 def deliver(landing: Path, to: Path) -> None:
-    """The files of these two weeks, copied, as somebody else would put them there."""
+    """The files of these weeks, some as text, as somebody else would put them there."""
     for source in SOURCES:
         (to / source).mkdir(parents=True, exist_ok=True)
         for path in (landing / source).glob("*.parquet"):
             if FIRST <= date.fromisoformat(path.stem) <= LAST:
                 shutil.copy(path, to / source / path.name)
+    write_text_files(to)
 
 
 @dataclass(frozen=True)
 class Story:
-    """What the command line said and showed of the broken two weeks."""
+    """What the command line said and showed of the broken weeks."""
 
     home: Path
     said: str
@@ -148,8 +203,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, landing: Path) -> Story:
     home = tmp_path_factory.mktemp("bad") / "home"
     deliver(landing, home / "landing")
     for fault in FAULTS.values():
-        fault.spoil(home / "landing" / fault.source / f"{fault.day}.parquet")
-    write_text_files(home / "landing")
+        fault.spoil(home / "landing" / fault.source / f"{fault.day}{fault.suffix}")
     sizes = {path: path.stat().st_size for path in (home / "landing").rglob("*.*")}
     said = mlops(home, "replay", "flight_delays", "--to", str(LAST))
     (answer,) = asked(
@@ -178,7 +232,7 @@ def test_a_bad_file_of_flights_is_named_with_its_fix_and_costs_only_the_day_it_f
 def test_every_other_day_is_predicted(broken: Story):
     lost = {str(fault.blocks) for fault in FAULTS.values() if fault.blocks}
     assert {day for day, state in broken.states.items() if state == "blocked"} == lost
-    asked_for = {str(date(2013, 1, 1) + timedelta(days=n)) for n in range(12)}
+    asked_for = {str(date(2013, 1, 1) + timedelta(days=n)) for n in range((LAST - FIRST).days)}
     assert set(broken.predictions) == asked_for - lost
 
 
@@ -193,17 +247,15 @@ def test_what_was_delivered_stays_where_it_lies(broken: Story):
 
 def test_after_repair_and_redo_nothing_tells_that_the_files_were_ever_bad(broken: Story, landing: Path, tmp_path: Path):
     repaired, clean = tmp_path / "repaired", tmp_path / "clean"
+    deliver(landing, clean / "landing")
     shutil.copytree(broken.home, repaired)
     for fault in FAULTS.values():
-        name = f"{fault.source}/{fault.day}.parquet"
-        shutil.copy(landing / name, repaired / "landing" / name)
+        for path in (repaired / "landing" / fault.source).glob(f"{fault.day}.*"):
+            path.unlink()
+        name = f"{fault.source}/{fault.day}{fault.suffix}"
+        shutil.copy(clean / "landing" / name, repaired / "landing" / name)
     said = mlops(repaired, "replay", "flight_delays", "--redo-from", "2013-01-02", "--by", "Ana Rivera")
     assert f"closed through {LAST}" in said
-    deliver(landing, clean / "landing")
-    for source, suffix in AS_TEXT.items():  # the very bytes: a packed file knows when it was packed
-        name = f"{source}/{TEXT_DAY}{suffix}"
-        (clean / "landing" / source / f"{TEXT_DAY}.parquet").unlink()
-        shutil.copy(broken.home / "landing" / name, clean / "landing" / name)
     mlops(clean, "replay", "flight_delays", "--to", str(LAST))
     one, other = (World(flight_delays, home_at(folder)) for folder in (repaired, clean))
     assert {row["state"] for row in one.ledger.closings(one.name).values()} == {"computed"}
