@@ -91,6 +91,7 @@ def wait_for_end(address: str, backfill: str, seconds: float = 240) -> dict[str,
         time.sleep(1)
 
 
+@pytest.mark.slow
 def test_a_run_that_selects_a_part_of_the_day_loop_is_refused_and_one_of_features_closes_nothing(
     tmp_path: Path,
 ) -> None:
