@@ -103,19 +103,6 @@ def test_the_furlough_of_the_controllers_is_seen_in_the_labels_within_four_days(
     assert any(reason.startswith("calibration: observed/predicted") and "labels" in reason for reason in reasons)
 
 
-@pytest.mark.parametrize(
-    ("first", "last"),
-    [(date(2013, 7, 3), date(2013, 7, 6)), (date(2013, 11, 27), date(2013, 11, 30))],
-    ids=["Fourth of July", "Thanksgiving"],
-)
-def test_nobody_is_paged_on_a_holiday(views: duckdb.DuckDBPyConnection, first: date, last: date) -> None:
-    asked = f"""
-        select day, kind, because from flight_delays.decisions
-        where kind in ('open_incident', 'raise_incident', 'escalate') and day between '{first}' and '{last}'
-    """
-    assert rows(views, asked) == []
-
-
 def test_the_history_of_a_year_stays_small(year: Home) -> None:
     with instance(year) as history:
         partitioned = [key for key in history.all_asset_keys() if history.get_materialized_partitions(key)]
