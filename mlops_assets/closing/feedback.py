@@ -38,9 +38,13 @@ LOG_EVENTS = ("repeated", "conflicting", "late", "failed")
 def register_block(
     world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date], known: Sequence[KnownGeneration]
 ) -> None:
-    """Put ``days``, ``known``, ``block_days`` and ``listed`` into the engine, and an empty table of label events."""
+    """Put ``days``, ``known``, ``block_days`` and ``listed`` into the engine, and an empty table of label events.
+
+    ``known`` reaches back as far as outcomes that were told before can change hands on these days.
+    """
     register_days(con, world.calendar, min(days), max(days))
-    register_known(con, [generation for generation in known if generation.listed_on in set(days)])
+    reach = min(days) - timedelta(days=told_days())
+    register_known(con, [generation for generation in known if reach <= generation.listed_on <= max(days)])
     put(con, "block_days", pd.DataFrame({"day": pd.to_datetime(pd.Series(days))}))
     run(con, copy_sql("listed", listed_sql()))
     for name in ("labels", "conflicts"):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from toy_log import a_log_service, deliver_log
+from states import assert_same
+from toy_log import a_log_service, deliver_log, deliver_with_accidents
 from toy_stories import on, stored, untrained
 from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
@@ -111,13 +112,15 @@ def test_a_changed_meaning_without_a_new_version_is_refused(both: World) -> None
     )
 
 
+BY_CUSTOMER = LabelDefinition(
+    version="default_v2", source="payments", value="defaulted", window_hours=72, never_labelled="not taken",
+    attribution="last", entity="customer", request_entity="customer", needs_decision=True,
+)  # fmt: skip
+"""Payments that name the customer and not the request; a customer may have asked several times in the window."""
+
+
 def test_an_attributed_label_goes_through_the_day_loop(tmp_path: Path) -> None:
-    """Payments that name the customer and not the request; a customer may have asked several times in the window."""
-    by_customer = LabelDefinition(
-        version="default_v2", source="payments", value="defaulted", window_hours=72, never_labelled="not taken",
-        attribution="last", entity="customer", request_entity="customer", needs_decision=True,
-    )  # fmt: skip
-    world = a_world(tmp_path, a_log_service(label=by_customer))
+    world = a_world(tmp_path, a_log_service(label=BY_CUSTOMER))
     deliver_log(world.home.landing, span(0, 4))
     close(world, span(0, 4))
     labels, asked = stored(world, "labels"), stored(world, "predictions").set_index("request_id")
@@ -128,6 +131,21 @@ def test_an_attributed_label_goes_through_the_day_loop(tmp_path: Path) -> None:
     assert "  own labels      0.0% of 28 days' labels exist only because of our own decision" in status_lines(
         status_of(world)
     )
+
+
+@pytest.mark.slow
+def test_an_outcome_told_on_an_earlier_day_is_taken_over_whether_days_close_together_or_one_by_one(
+    tmp_path: Path,
+) -> None:
+    """Half the answers of day 9 are logged a day late: outcomes told before they were change hands on day 10."""
+    worlds = [a_world(tmp_path / name, a_log_service(label=BY_CUSTOMER)) for name in ("block", "days")]
+    for world, parts in zip(worlds, ([span(0, 11)], [span(n, n) for n in range(12)]), strict=True):
+        deliver_with_accidents(world.home.landing)
+        for part in parts:
+            close(world, part)
+    lost = stored(worlds[0], "labels").query("value.isna()")
+    assert len(lost), "a request that loses its outcome is told so"
+    assert_same(*worlds)
 
 
 def test_dagster_shows_the_comparison_beside_the_labels_of_the_last_closed_day(both: World) -> None:
