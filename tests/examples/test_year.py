@@ -21,7 +21,11 @@ from provisional_metrics import at_midnight_sql
 from mlops_assets.adapters.dagster_home import instance
 from mlops_assets.adapters.engine import frame, rows
 from mlops_assets.adapters.home import Home
+from mlops_assets.adapters.notifier import Channel
 from mlops_assets.adapters.people_sql import open_views
+from mlops_assets.closing.telling import message
+from mlops_assets.closing.world import World
+from mlops_assets.decisions import TOLD, Kind
 from mlops_assets.examples.flight_delays.service import flight_delays
 from mlops_assets.monitoring_loop.events import known_events
 
@@ -101,6 +105,19 @@ def test_the_furlough_of_the_controllers_is_seen_in_the_labels_within_four_days(
     """
     reasons = [reason for (reason,) in rows(views, asked)]
     assert any(reason.startswith("calibration: observed/predicted") and "labels" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(date(2013, 7, 3), date(2013, 7, 7)), (date(2013, 11, 26), date(2013, 12, 2))],
+    ids=["Fourth of July", "Thanksgiving"],
+)
+def test_nobody_is_paged_on_a_holiday(year: Home, first: date, last: date) -> None:
+    """Tickets may come: rain at Thanksgiving is no part of the holiday. What would have been told is asked for here."""
+    world = World(flight_delays, year)
+    told = [row for row in world.ledger.effective("decisions", world.name) if Kind(row["kind"]) in TOLD]
+    messages = [message(world, row) for row in told if first <= row["day"] <= last]
+    assert [one.title for one in messages if one.channel is Channel.PAGE] == []
 
 
 def test_the_history_of_a_year_stays_small(year: Home) -> None:
