@@ -219,7 +219,7 @@ def share_of(
     label: LabelDefinition, curve: Curve, kind: int, age: int, y: int, whose: NDArray[np.int64]
 ) -> dict[str, Any]:
     """The share of one outcome at one age by the curves of some slices, or why there is none."""
-    n, days = curve.labels[y, whose].astype(np.int64), curve.days[whose]
+    n, days = np.nan_to_num(curve.labels[y, whose]).astype(np.int64), curve.days[whose]
     size, nothing = len(whose), np.full(len(whose), None, dtype=object)
 
     def told(

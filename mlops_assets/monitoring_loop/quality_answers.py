@@ -68,7 +68,7 @@ class Known:
         daily = KnownDays(Completeness.of(numbers, is_one_sided=label.is_one_sided), errors[0], errors[1], curves)
         single = np.where(questions.is_single[:, None], numbers[questions.starts], [1.0, 1.0, 0.0, 0.0, 0.0])
         came, starts = questions.daily.positive.n, questions.starts
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
             share = np.add.reduceat(came, starts) / np.add.reduceat(came / numbers[:, 0], starts) if len(came) else came
         share = np.where(questions.is_single | ~np.isfinite(share), single[:, 0], share)
         return cls(Completeness.of(single, is_one_sided=label.is_one_sided), reasons, daily, share)

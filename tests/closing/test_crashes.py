@@ -1,11 +1,9 @@
 """A process that ends at any numbered step of the commit protocol, started again, leaves no trace of it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from crashing import run
 from states import assert_same
 from toy_world import a_world, close, deliver_all, span
 
@@ -39,19 +37,11 @@ def untroubled(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def run(home: Path, fault: str = "") -> int:
-    here = Path(__file__).parent
-    environment = {**os.environ, "MLOPS_FAULT": fault, "PYTHONPATH": f"{here.parent}:{here.parent.parent}"}
-    return subprocess.run(
-        [sys.executable, str(here / "crashing.py"), str(home), str(LAST)], env=environment, check=False
-    ).returncode
-
-
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_this_step_is_forgotten_after_a_restart(point: str, untroubled: World, tmp_path: Path) -> None:
     deliver_all(tmp_path / "landing", span(0, LAST))
-    assert run(tmp_path, f"{point}:2") == 137, f"nothing passes '{point}' twice"
-    assert run(tmp_path) == 0
+    assert run(tmp_path, LAST, f"{point}:2") == 137, f"nothing passes '{point}' twice"
+    assert run(tmp_path, LAST) == 0
     restarted = a_world(tmp_path)
     assert_same(untroubled, restarted)
     versions = [row["mlflow_version"] for row in restarted.ledger.rows("releases", restarted.name)]

@@ -109,7 +109,7 @@ def test_every_evaluation_is_a_row_with_the_numbers_it_used(after: World) -> Non
 def test_what_the_answers_were_worth_stands_beside_their_quality(after: World) -> None:
     keys = ["day", "prediction_day", "window_days", "version", "role"]
     quality = stored(after, "quality").query("metric == 'positive_share' and state in ('final', 'restated')")
-    kpi = stored(after, "kpi")
+    kpi = stored(after, "kpi").query("slice == 'all' and state in ('final', 'restated')")
     assert set(map(tuple, kpi[keys].to_numpy())) == set(map(tuple, quality[keys].to_numpy()))
     assert set(kpi["window_days"]) == {1, 7, 14, 28}
     single = kpi.query("version == 'served' and window_days == 1").set_index("prediction_day")
