@@ -253,7 +253,9 @@ def _open_table(
 
 def ledger_types(name: str) -> dict[str, str]:
     """DuckDB type of every column of a ledger table; what is nested is JSON text."""
-    kinds: dict[type, str] = {sa.Date: "DATE", sa.DateTime: "TIMESTAMP", sa.Integer: "BIGINT", sa.BigInteger: "BIGINT"}
+    kinds: dict[type, str] = {
+        sa.Date: "DATE", sa.DateTime: "TIMESTAMP", sa.Integer: "BIGINT", sa.BigInteger: "BIGINT", sa.Float: "DOUBLE",
+    }  # fmt: skip
     return {column.name: kinds.get(type(column.type), "VARCHAR") for column in EVENTS[name].columns}
 
 

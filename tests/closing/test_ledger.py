@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.ledger import LEASE_SECONDS, Lease, Ledger
 from mlops_assets.adapters.ledger_tables import EVENTS
+from mlops_assets.adapters.people_sql import ledger_types
 from mlops_assets.errors import LeaseHeldError, LedgerError
 
 DAY = date(2024, 3, 4)
@@ -222,3 +223,11 @@ def test_of_many_who_reach_for_the_lease_at_once_one_gets_it(ledger: Ledger) -> 
     for thread in threads:
         thread.join()
     assert won == [1]
+
+
+def test_people_count_with_the_numbers_of_every_event() -> None:
+    """What is no text and nothing nested is no text in ``mlops sql`` either."""
+    texts = (sa.String, sa.Text, sa.JSON)
+    for name, table in EVENTS.items():
+        told = ledger_types(name)
+        assert [c.name for c in table.columns if not isinstance(c.type, texts) and told[c.name] == "VARCHAR"] == []
