@@ -296,9 +296,9 @@ def arrivals_sql(last: date) -> str:
     """
 
 
-def first_day_sql() -> str:
-    """SQL of the first prediction day."""
-    return "select min(prediction_day) from flight_delays.predictions"
+def answered_days_sql() -> str:
+    """SQL of the first and the last prediction day."""
+    return "select min(prediction_day), max(prediction_day) from flight_delays.predictions"
 
 
 def flights(con: duckdb.DuckDBPyConnection, last: date) -> Story:
@@ -393,8 +393,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     with open_views([flight_delays], Home.existing(), is_open=False) as con:
-        ((first,),) = rows(con, first_day_sql())
-        last = min(first + timedelta(days=asked.days - 1), date(2013, 12, 31))
+        ((first, newest),) = rows(con, answered_days_sql())
+        if first is None:
+            raise SystemExit("no answer in this home; run `make run` first")
+        last = min(first + timedelta(days=asked.days - 1), newest)
         clean = flights(con, last)
     with tempfile.TemporaryDirectory(prefix="mlops-benchmark-") as folder:
         service = watched(first, last, write_contracts(Path(folder) / "contracts"))
