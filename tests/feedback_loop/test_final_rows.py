@@ -1,4 +1,7 @@
-"""However the log and its labels arrive, what is final is the same."""
+"""However the log and its labels arrive, what is final is the same.
+
+The mess is that of ``benchmarks/final_rows.py``, which does the same to the flights' year.
+"""
 
 from __future__ import annotations
 
@@ -7,72 +10,50 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from states import state
-from toy_log import a_log_service, answers_of, deliver_log, truth_of
-from toy_world import CALENDAR, FIRST, a_world, close, deliver, span
+from final_rows import MEASURED, OUTCOME, Closed, Story, close_story, compared, messy
+from toy_log import a_log_service, answers_of, truth_of
+from toy_world import CALENDAR, FIRST, a_world, span
 
-from mlops_assets.closing.world import World
-
-pytestmark = pytest.mark.slow
 DAYS = span(0, 13)
-KEY = ["prediction_day", "window_days", "version", "role", "slice", "metric"]
+PARTS = (DAYS[:7], DAYS[7:])
+LABEL = a_log_service().label.model_copy(update={"window_hours": 96})
+"""Labels come within 50 hours: two days are left in which they may be told in another order."""
 
 
-def clean(folder: Path) -> World:
-    """Two weeks as they should be."""
-    world = a_world(folder, a_log_service())
-    deliver_log(world.home.landing, DAYS)
-    close(world, DAYS)
-    return world
+def opposite(told: pd.DataFrame) -> pd.DataFrame:
+    """Who paid did not, and the other way round."""
+    return told.assign(defaulted=~told["defaulted"])
 
 
-def messy(folder: Path) -> World:
-    """The same answers and outcomes: every fourth answer is logged twice, labels arrive in reversed order, and every
-    fifth one says the opposite first."""
-    world = a_world(folder, a_log_service())
-    told = []
-    for day in DAYS:
-        answers = answers_of(day)
-        again = answers.iloc[::4]
-        deliver(world.home.landing, "answers", day, pd.concat([answers, again.assign(line=again["line"] + 5000)]))
-        truth = truth_of(day).sort_values("available_at").reset_index(drop=True)
-        latest = truth["available_at"].max() + pd.Timedelta(hours=1)
-        turned = truth.assign(available_at=latest + (truth["available_at"].max() - truth["available_at"]) / 10)
-        wrong = turned.iloc[::5].assign(
-            defaulted=~turned["defaulted"], available_at=latest - pd.Timedelta(minutes=30)
-        )  # fmt: skip
-        told.append(pd.concat([wrong, turned]))
-    every = pd.concat(told)
-    for day in DAYS[1:]:
-        inside = (every["available_at"] >= CALENDAR.start_of(day)) & (every["available_at"] < CALENDAR.end_of(day))
-        found = every[inside].sort_values("available_at").drop_duplicates("request", keep="last")
-        deliver(world.home.landing, "payments", day, found.reset_index(drop=True))
-    close(world, DAYS)
-    return world
+def closed(folder: Path, told: Story) -> Closed:
+    """Two weeks, closed in two parts."""
+    folder.mkdir()
+    world = a_world(folder, a_log_service(label=LABEL))
+    close_story(world, told, PARTS)
+    return Closed.of(world)
 
 
+@pytest.mark.slow
 def test_repeats_corrections_and_a_reversed_order_change_no_final_row(tmp_path: Path) -> None:
-    (right, _), (found, _) = (state(make(tmp_path / name)) for name, make in (("clean", clean), ("messy", messy)))
-    for name, states, key, columns in (
-        ("quality", ["final"], KEY, ["value", "raw_value", "low", "high", "n", "n_labelled"]),
-        # A request of the early morning is corrected after its own window, though before its day is mature.
-        (
-            "outcomes",
-            ["final", "restated"],
-            ["request_id", "model_version"],
-            ["day", "role", "served", "score", "value"],
-        ),
-    ):
-        both = [
-            tables[name][tables[name]["state"].isin(states)].set_index(key).sort_index()[columns]
-            for tables in (right, found)
-        ]
-        assert len(both[0]) > 100, name
-        pd.testing.assert_frame_equal(*both)
-    provisional = [tables["quality"][tables["quality"]["state"] == "provisional"] for tables in (right, found)]
-    assert not np.array_equal(provisional[0]["n_labelled"].to_numpy(), provisional[1]["n_labelled"].to_numpy()), (
-        "the order in which labels came did differ"
+    clean = Story(
+        pd.concat([answers_of(day) for day in DAYS], ignore_index=True),
+        pd.concat([truth_of(day).assign(answered_on=day) for day in DAYS], ignore_index=True),
     )
-    assert (right["labels"].groupby("request_id").size() == 1).all()
-    assert (found["labels"].groupby("request_id").size() == 2).sum() > 20
-    assert FIRST in set(right["outcomes"]["day"].dt.date)
+    mess = messy(clean, CALENDAR, LABEL.window, opposite, np.random.default_rng(1), rewritten=[DAYS[6]])
+    right, found = closed(tmp_path / "clean", clean), closed(tmp_path / "messy", mess)
+    for name, key in (("outcomes", OUTCOME), ("quality", MEASURED)):
+        n, differs = compared(getattr(right, name), getattr(found, name), key)
+        assert n > 100, name
+        assert differs.empty, f"{name}:\n{differs.to_string()}"
+    assert FIRST in set(right.outcomes["day"].dt.date)
+    assert (right.repeats, right.by_row, right.by_file) == (0, 0, 0)
+    assert found.repeats > 150 and found.by_row > 20 and found.by_file > 3
+    assert right.conflicts == found.conflicts == right.blocked == found.blocked == 0
+    assert len(compared(right.fresh, found.fresh, ["day", *MEASURED])[1]) > 100, "labels did come in another order"
+
+
+def test_rows_differ_that_are_on_one_side_alone_or_say_something_else() -> None:
+    one = pd.DataFrame({"key": ["a", "b", "c", "d"], "value": [1.0, np.nan, 0.3, np.nan]})
+    other = pd.DataFrame({"key": ["e", "d", "c", "b", "a"], "value": [1.0, 0.0, 0.1 + 0.2, np.nan, 1.0]})
+    n, differs = compared(one, other, ["key"])
+    assert (n, sorted(differs["key"])) == (5, ["c", "d", "e"])
