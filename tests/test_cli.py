@@ -145,6 +145,7 @@ def test_the_pages_do_not_listen_to_strangers():
     assert "--i-have-a-login-in-front" in shown.output
 
 
+@pytest.mark.slow
 def test_init_can_be_repeated(mlops: Run, home: Path):
     first, second = mlops("init"), mlops("init")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr

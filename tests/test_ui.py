@@ -51,6 +51,7 @@ def test_a_taken_port_is_passed_over():
         assert free_port(port, "127.0.0.1") > port
 
 
+@pytest.mark.slow
 def test_children_of_a_program_end_with_it(tmp_path: Path):
     grandchild = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)'])"
     program = sleeper(tmp_path, f"{grandchild}; print('up', flush=True); import time; time.sleep(99)")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from mlops_assets.service.features import Request, RequestView
+from mlops_assets.service.features import SPINE_COLUMNS, Request, RequestView
 from mlops_assets.service.policy import Days, Identifier, Policy
 from mlops_assets.service.sources import Source
 
@@ -69,7 +69,7 @@ class PredictionLog(Policy):
             source=source.name,
             request_id=self.request_id,
             predicted_at=source.available_at,
-            columns=tuple(source.columns),
+            columns=tuple(column for column in source.columns if column not in SPINE_COLUMNS),
         )
 
     def view(self) -> RequestView:

@@ -67,7 +67,7 @@ def expected_labels(delivered: Delivered) -> list[tuple[str, float | None, datet
     return sorted(events, key=lambda event: (event[0], event[3]))
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
 def history(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Delivered]:
     return a_history(tmp_path_factory.mktemp("history"), request.param)
 

@@ -212,6 +212,7 @@ def test_each_sensor_carries_out_its_own_kind_once(tmp_path: Path, instance: dg.
     assert {row["kind"] for row in pending_decisions(world)} <= {"retrain", "freeze"}
 
 
+@pytest.mark.slow
 def test_the_page_of_a_day_shows_the_open_incidents_with_their_playbook(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
@@ -228,6 +229,7 @@ def test_the_page_of_a_day_shows_the_open_incidents_with_their_playbook(
     assert check.status.value == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_blocked_day_stays_missing_where_nothing_was_computed(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     world = a_world(tmp_path / "home")
     missing = FIRST + timedelta(days=1)
@@ -255,6 +257,7 @@ def test_a_replay_tells_each_day_and_its_trainings_to_dagster(
     assert tick(defs, instance, "parcels_retrain_sensor") == []
 
 
+@pytest.mark.slow
 def test_days_closed_without_dagster_are_told_to_it_afterwards(world: World, instance: dg.DagsterInstance) -> None:
     """A kill between closing and reporting leaves a gap that the next start fills."""
     close(world, span(0, 3))

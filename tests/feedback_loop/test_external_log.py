@@ -172,6 +172,16 @@ def test_services_that_share_a_source_share_its_calendar_and_no_pseudonyms() -> 
             check_sharing(pair)
 
 
+def test_a_log_may_call_its_columns_as_we_do() -> None:
+    """Most do: a column ``request_id`` is no reason to refuse a log."""
+    columns = {"request_id" if name == "request" else name: kind for name, kind in answers().columns.items()}
+    log = a_log(request_id="request_id")
+    service = a_log_service(sources=(answers(columns=columns), payments()), prediction_log=log)
+    assert service.prediction_log is not None
+    asked = service.prediction_log.request(service.source("answers"))
+    assert asked.request_id == "request_id" and "request_id" not in asked.columns and "income" in asked.columns
+
+
 def test_an_answer_from_the_future_is_a_conflict(tmp_path: Path) -> None:
     """A clock that is wrong on one server: those answers would have been readable before they were given."""
     wrong_clock = a_log(served_at="case when arm = 'a' then event_at + interval 15 minute else event_at end")
