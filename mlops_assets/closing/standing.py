@@ -216,14 +216,14 @@ def first_closable(world: World) -> Closable:
 def lacks_landing(world: World) -> str | None:
     """Why nothing can be closed from here: no landing zone, or a new service of which no file ever came; None: it can.
 
-    A wrong folder would close day after day as missing, and what is closed stays.
+    A wrong folder would close day after day as missing, and what is closed stays. A service that reads a table brings
+    its files itself.
     """
-    sources = [source for source in world.service.sources if source.table is None]
-    landing = world.home.landing
+    sources, landing = world.service.sources, world.home.landing
     is_there = landing.is_dir() and (
         world.closed_through() is not None or any(deliveries(landing, source.name, date.max) for source in sources)
     )
-    if is_there or not sources:
+    if is_there or any(source.table is not None for source in sources):
         return None
     return (
         f"service '{world.name}': no file of its sources lies in the landing zone {landing}. Deliver one, or name the "

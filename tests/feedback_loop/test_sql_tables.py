@@ -18,7 +18,7 @@ from toy_world import CALENDAR, a_world, close, span
 from mlops_assets import DeclarationError, MLService, SqlTable, UnknownNameError
 from mlops_assets.closing.extracting import extract_tables
 from mlops_assets.closing.sources import ingest_sources
-from mlops_assets.closing.standing import waits_for
+from mlops_assets.closing.standing import lacks_landing, waits_for
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DatabaseError
 
@@ -172,3 +172,9 @@ def test_a_url_in_the_declaration_is_refused_without_being_repeated() -> None:
     assert "s3cret" not in str(refused.value)
     with pytest.raises(UnknownNameError, match="no declared column is named 'scor'. Did you mean 'score'"):
         answers(table=TABLE.model_copy(update={"columns": {"scor": "p"}}).model_dump())
+
+
+def test_a_service_that_reads_a_table_waits_for_no_first_file(tmp_path: Path) -> None:
+    """Loans are paid back months later: no file of theirs lies there on the first day, and no folder is wrong."""
+    assert lacks_landing(a_world(tmp_path / "files", a_log_service())) is not None
+    assert lacks_landing(a_world(tmp_path / "table", a_table_service())) is None
