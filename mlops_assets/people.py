@@ -113,6 +113,7 @@ def sign(
     Raises:
         UnknownNameError: no such decision waits.
         LedgerError: this person may not sign, or a source no longer declares what the features are computed from.
+        LeaseHeldError: somebody closes days now, with the versions that are in charge.
     """
     waiting = {one: world for world in worlds for one in proposals(world)}
     if decision_id not in waiting:
@@ -131,13 +132,14 @@ def sign(
         return f"{versions} would {what}; nothing was written"
     event = {key: stored[0][key] for key in ("service", "epoch", "day", "decision_id")}
     signed = {**event, "verdict": verdict, "by": by, "reason": reason, "effective_at": effective_at}
-    with world.ledger.transaction() as transaction:
-        world.ledger.append(transaction, "sign_offs", [{**signed, "recorded_at": world.clock()}])
-        if verdict == "approved":
-            world.ledger.append(transaction, "releases", [{**row, "effective_at": effective_at} for row in stored])
-    if verdict != "approved":
-        return f"{decision_id} is refused; the champion stays; next: mlops status {world.name}"
-    reconcile(world)
+    with world.ledger.lease(world.name, f"{verdict} by {by}"):
+        with world.ledger.transaction() as transaction:
+            world.ledger.append(transaction, "sign_offs", [{**signed, "recorded_at": world.clock()}])
+            if verdict == "approved":
+                world.ledger.append(transaction, "releases", [{**row, "effective_at": effective_at} for row in stored])
+        if verdict != "approved":
+            return f"{decision_id} is refused; the champion stays; next: mlops status {world.name}"
+        reconcile(world)
     return (
         f"{versions} answer from {effective_at} UTC on; back with: mlops rollback {world.name} --by {by} --reason ..."
     )
@@ -149,6 +151,7 @@ def give_place(world: World, kind: Kind, version: str | None, *, by: str, reason
     Raises:
         LedgerError: nobody can take the place, or this person may not promote.
         UnknownNameError: no such version was released.
+        LeaseHeldError: somebody closes days now, with the version that is in charge.
     """
     from mlops_assets.day_loop import act_on
 
@@ -167,9 +170,10 @@ def give_place(world: World, kind: Kind, version: str | None, *, by: str, reason
     evidence = {"from": champion["model_version"], "to": to, "by": by}
     decision = Decision(kind, f"champion {to} after {champion['decision_id']}", f"{by}: {reason}", evidence)
     row = decision_row(world.name, closed, world.ledger.epoch(world.name), decision)
-    with world.ledger.transaction() as transaction:
-        world.ledger.append(transaction, "decisions", [row])
-    said = act_on(world, row["decision_id"], by=by)
+    with world.ledger.lease(world.name, f"{kind.value} by {by}"):
+        with world.ledger.transaction() as transaction:
+            world.ledger.append(transaction, "decisions", [row])
+        said = act_on(world, row["decision_id"], by=by)
     undo = f"mlops promote {world.name} --to {champion['model_version']} --by {by} --reason ..."
     return f"{said}; retraining goes on (mlops freeze {world.name} stops it); undo with: {undo}"
 

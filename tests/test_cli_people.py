@@ -16,6 +16,7 @@ from signing_service import TRAINING_DAY, parcels
 from toy_world import FIRST, deliver_all, span
 
 from mlops_assets.adapters.home import Home
+from mlops_assets.adapters.ledger import Ledger
 from mlops_assets.cli import cli
 from mlops_assets.closing.standing import proposals
 from mlops_assets.closing.world import World
@@ -114,8 +115,16 @@ def test_a_version_is_signed_rolled_back_and_promoted_again(world: World) -> Non
     assert f"would answer from {world.calendar.start_of(day(11))} UTC" in rehearsed(
         world, "approve", DECISION, "--by", "Mia"
     )
+    with Ledger(world.home.ledger_url).lease("parcels", "the nightly run"):
+        held = mlops("approve", DECISION, "--by", "Mia")
+    assert held.startswith("refused: service 'parcels' is being written by the nightly run") and list(
+        proposals(world)
+    ) == [DECISION]
     assert "answer from" in mlops("approve", DECISION, "--by", "Mia")
     first = champion(world)
+    with Ledger(world.home.ledger_url).lease("parcels", "the nightly run"):
+        held = mlops("rollback", "parcels", "--by", "Mia", "--reason", "wrong")
+    assert held.startswith("refused: service 'parcels' is being written by the nightly run"), held
     assert "no proposal or open incident is named" in mlops("approve", DECISION, "--by", "Mia")
 
     bob = ("--by", "Bob", "--reason", "wrong on heavy parcels")
