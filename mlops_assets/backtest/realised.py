@@ -10,7 +10,6 @@ from scipy.special import stdtrit
 
 from mlops_assets.adapters.engine import literal, open_engine, rows
 from mlops_assets.closing.world import World
-from mlops_assets.decisions import Kind
 from mlops_assets.tables import BY_NAME
 
 MIN_VERSIONS = 4
@@ -159,16 +158,7 @@ def estimate(
     return Estimate(round(age, 2), round(was, 2), *(round(one, 9) for one in found))
 
 
-def training_seconds(world: World) -> tuple[int, float | None]:
-    """How many trainings were carried out here, and the median wall seconds that one took; None: none was."""
-    trained = {
-        row["decision_id"]
-        for row in world.ledger.effective("decisions", world.name)
-        if row["kind"] == Kind.RETRAIN.value
-    }
-    at: dict[tuple[str, int], dict[str, float]] = {}
-    for row in world.ledger.effective("actions", world.name):
-        if row["decision_id"] in trained:
-            at.setdefault((row["decision_id"], row["attempt"]), {})[row["state"]] = row["recorded_at"].timestamp()
-    took = [states["done"] - states["intended"] for states in at.values() if {"done", "intended"} <= set(states)]
-    return len(took), round(float(np.median(took)), 3) if took else None
+def training_seconds(world: World) -> float | None:
+    """The median CPU seconds of the service's trainings, as ledger table ``trainings`` has them; None: none was."""
+    took = [row["cpu_seconds"] for row in world.ledger.effective("trainings", world.name)]
+    return round(float(np.median(took)), 3) if took else None

@@ -24,7 +24,7 @@ class Counts:
 
     ``alarms`` are days and columns on which the drift monitor asks somebody to look, and rules over quality that ask;
     ``told_again`` are incidents that became graver or came back after quiet days. ``cost_seconds`` is trainings times
-    the median time that one took here; ``cost_minutes`` incidents times the declared minutes.
+    the median CPU seconds that one took here; ``cost_minutes`` incidents times the declared minutes.
     """
 
     days: int

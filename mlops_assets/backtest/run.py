@@ -78,7 +78,7 @@ def under(
     losses, held = daily_losses(world, days, "served"), champions(world, days)
     ageing = ageing_of(beside(losses, daily_losses(world, days, "fallback")), held)
     return UnderPolicy(
-        counts=counts_of(judged, training_seconds(world)[1]),
+        counts=counts_of(judged, training_seconds(world)),
         seen=seen,
         smallest=smallest_shifts(judged.drift, service.drift, series_count(judged.drift)),
         estimate=estimate(losses, held, retrainings_of(judged), ageing),

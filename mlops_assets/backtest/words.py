@@ -76,7 +76,7 @@ def _counted(declared: Counts, proposed: Counts) -> Iterator[tuple[str, str, str
     yield both("retrainings", len(declared.retrainings), len(proposed.retrainings))
     yield both("retrainings held back by a freeze", declared.held_back, proposed.held_back)
     yield both("rollbacks", declared.rollbacks, proposed.rollbacks)
-    yield both("cost of trainings, wall seconds", declared.cost_seconds, proposed.cost_seconds)
+    yield both("cost of trainings, CPU seconds", declared.cost_seconds, proposed.cost_seconds)
     yield both("cost of incidents, minutes of people", declared.cost_minutes, proposed.cost_minutes)
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
 import pytest
@@ -130,6 +131,8 @@ def test_training_in_a_copy_says_what_training_here_says_and_leaves_the_home_alo
     assert found.declared.trained == found.quality
     assert found.proposed.trained is not None
     assert found.proposed.trained.served != found.quality.served
+    used, counts = [row["cpu_seconds"] for row in here.ledger.rows("trainings", here.name)], found.declared.counts
+    assert counts.retrainings and counts.cost_seconds == pytest.approx(len(counts.retrainings) * median(used), abs=0.1)
     assert "declared, trained again in a copy: brier" in "\n".join(lines(found))
 
 
