@@ -30,6 +30,15 @@ PROFILES = Table(
     ),
 )
 
+WINDOW = (
+    ("day", "DATE", "as known at the end of this day"),
+    ("prediction_day", "DATE", "last prediction day of the window"),
+    ("window_days", "INTEGER", "1, 7, 14 or 28 prediction days"),
+    ("version", "VARCHAR", "model_version, or served: whatever answered"),
+    ("role", "VARCHAR", "champion, fallback, prior, or served"),
+)
+"""Whose answers over which days a row of ``quality`` or ``kpi`` is about."""
+
 QUALITY = Table(
     "quality",
     "monitoring",
@@ -37,11 +46,7 @@ QUALITY = Table(
     ("day", "prediction_day", "window_days", "version", "role", "slice", "metric", "label_version"),
     "monitoring_loop/quality.py",
     columns(
-        ("day", "DATE", "as known at the end of this day"),
-        ("prediction_day", "DATE", "last prediction day of the window"),
-        ("window_days", "INTEGER", "1, 7, 14 or 28 prediction days"),
-        ("version", "VARCHAR", "model_version, or served: whatever answered"),
-        ("role", "VARCHAR", "champion, fallback, prior, or served"),
+        *WINDOW,
         ("slice", "VARCHAR", "all, or column=value"),
         ("metric", "VARCHAR", "a declared metric of the service's task: brier, mae, accuracy, ndcg, ..."),
         ("label_version", "VARCHAR", "metrics never mix label versions"),
@@ -64,11 +69,7 @@ KPI = Table(
     ("day", "prediction_day", "window_days", "version", "role", "slice", "kpi", "label_version"),
     "monitoring_loop/kpi.py",
     columns(
-        ("day", "DATE", "as known at the end of this day"),
-        ("prediction_day", "DATE", "last prediction day of the window"),
-        ("window_days", "INTEGER", "1, 7, 14 or 28 prediction days"),
-        ("version", "VARCHAR", "model_version, or served: whatever answered"),
-        ("role", "VARCHAR", "champion, fallback, prior, or served"),
+        *WINDOW,
         ("slice", "VARCHAR", "all, or column=value: of what was served"),
         ("kpi", "VARCHAR", "its declared name; the unit stands in the declaration"),
         ("label_version", "VARCHAR", "the outcomes it was valued with; empty if it comes from a source of its own"),
