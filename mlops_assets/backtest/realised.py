@@ -67,7 +67,7 @@ def metric_of(world: World) -> str:
     """The loss that is watched: the model's primary one; of a service that answers no yes or no, its first metric."""
     if world.service.task != "binary":
         return world.service.quality.core_metrics[0]
-    return "brier" if world.service.is_monitor_only else world.service.model.primary_metric
+    return world.service.watched_loss
 
 
 def daily_losses(world: World, days: Sequence[date], role: str) -> Losses:

@@ -18,8 +18,7 @@ def compared_definitions(world: World, last: date | None) -> list[Compared]:
     """Every two label definitions as of the end of a closed day, each with the quality of every model under both.
 
     Empty where one definition stands alone, where no request has both labels yet, and where what is answered is not yes
-    or no. Only requests that both
-    definitions label are compared, so that a model is never held against other requests.
+    or no. Only requests that both definitions label are compared, so that a model is never held against other requests.
     """
     if last is None or len(world.service.labels) < 2 or world.service.task != "binary":
         return []

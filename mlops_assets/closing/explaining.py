@@ -38,9 +38,7 @@ def explained_quality(world: World, block: Block, judged: Sequence[QualityJudgem
 
 def measure_of(world: World, metric: str) -> str:
     """What is taken apart for a metric: itself if it can be, else the loss that is watched."""
-    if metric in MEASURES:
-        return metric
-    return "brier" if world.service.is_monitor_only else world.service.model.primary_metric
+    return metric if metric in MEASURES else world.service.watched_loss
 
 
 def explanation_of(world: World, block: Block, as_of: date, last: date, length: int, metric: str) -> Explanation | None:

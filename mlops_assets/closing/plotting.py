@@ -1,8 +1,9 @@
 """The series behind an incident, as charts with everything that changed behind them as marks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date, timedelta
 
+from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import literal, open_engine, put, rows
 from mlops_assets.closing.roles import ROLE_COLUMNS, told_by_ledger
 from mlops_assets.closing.world import World, arrow
@@ -79,19 +80,15 @@ def read_series(world: World, name: str, first: date, last: date) -> dict[date, 
     table, query = readers.get(kind, ("profiles", lambda: profile_series_sql(name)))
     with open_engine() as con:
         world.lake.view(con, table, BY_NAME[table].columns, first=first, last=last)
-        told, _ = told_by_ledger(world, _days(first, last))
+        told, _ = told_by_ledger(world, list(days_between(first, last)))
         put(con, "told_roles", arrow(told, ROLE_COLUMNS))
         return {day: value for day, value in rows(con, query()) if value is not None}
-
-
-def _days(first: date, last: date) -> Sequence[date]:
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
 def profile_series_sql(name: str) -> str:
     """SQL of ``(day, value)`` of one column: of the champion's features and score where it held all day.
 
-    Reads   ``profiles`` and ``told_roles``; of several subjects of a day the champion's, else the largest.
+    Reads ``profiles`` and ``told_roles``; of several subjects of a day the champion's, else the largest.
     """
     column, value = name, VALUES["mean"]
     if name == ROWS or name.endswith(" null share"):

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from math import isnan
 from string import ascii_lowercase
+
+from mlops_assets.adapters.calendar import days_between
 
 HEIGHT = 4
 STEPS = " ▁▂▃▄▅▆▇█"
@@ -40,7 +42,7 @@ def chart(
         opened |  ^
     a 2013-07-03 model: a -> b
     """
-    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    days = list(days_between(first, last))
     known = {day: value for day, value in values.items() if first <= day <= last and not isnan(value)}
     low, high = min(known.values(), default=0.0), max(known.values(), default=0.0)
     eighths = [None if day not in known else _eighths(known[day], low, high) for day in days]

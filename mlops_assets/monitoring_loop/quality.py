@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import quote, rows, run
 from mlops_assets.monitoring_loop import quality_counts
 from mlops_assets.monitoring_loop.label_noise import audit_rows, read_audits
@@ -119,7 +120,7 @@ def windows_of(
 ) -> Iterator[Window]:
     """What is measured at the end of ``day``: single days first, oldest first."""
     oldest = day - timedelta(days=history_days(service))
-    window, reach = service.label.window, [oldest + timedelta(days=n) for n in range((day - oldest).days + 1)]
+    window, reach = service.label.window, list(days_between(oldest, day))
     is_mature = {p: calendar[p][1] + window <= calendar[day][1] for p in reach}
     was_mature = {p: calendar[p][1] + window <= calendar[day][0] for p in reach}
     for last in reach:

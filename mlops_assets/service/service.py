@@ -109,6 +109,11 @@ class MLService(Policy):
         return () if self.declared_model is None else self.declared_model.retrain_when
 
     @property
+    def watched_loss(self) -> str:
+        """The loss that is looked at first where answers are yes or no: the model's primary metric; of a log Brier."""
+        return "brier" if self.is_monitor_only else self.model.primary_metric
+
+    @property
     def is_monitor_only(self) -> bool:
         """Whether the model runs elsewhere and only its log is read: no model loop, everything else."""
         return self.declared_model is None
