@@ -219,6 +219,11 @@ def put(con: duckdb.DuckDBPyConnection, name: str, data: "pd.DataFrame | pa.Tabl
     con.unregister("given")
 
 
+def append_sql(into: str, given: str) -> str:
+    """SQL that adds the rows of one relation to a table, column by name."""
+    return f"insert into {quote(into)} by name select * from {quote(given)}"
+
+
 def copy_sql(name: str, query: str) -> str:
     """SQL that keeps a query's rows in a temp table."""
     return f"create or replace temp table {quote(name)} as {query}"

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import duckdb
 import pandas as pd
 
-from mlops_assets.adapters.engine import frame, literal, put, quote, run
+from mlops_assets.adapters.engine import append_sql, frame, literal, put, quote, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.budgeting import budget_of, is_report_day, ledger_rows
@@ -128,16 +128,11 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     return judged
 
 
-def fill_sql(name: str, given: str) -> str:
-    """SQL that puts rows into a table of the declared shape."""
-    return f"insert into {quote(name)} by name select * from {quote(given)}"
-
-
 def _fill(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> None:
     run(con, BY_NAME[name].create_sql())
     if len(rows):
         put(con, "filling", rows.assign(day=pd.to_datetime(rows["day"])))
-        run(con, fill_sql(name, "filling"))
+        run(con, append_sql(name, "filling"))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import duckdb
 
-from mlops_assets.adapters.engine import frame, literal, put, quote, run
+from mlops_assets.adapters.engine import append_sql, frame, literal, put, quote, run
 from mlops_assets.closing.world import World
 from mlops_assets.feedback_loop.maturity import (
     ALL,
@@ -53,7 +53,7 @@ def _measure(
     recall_triangle(triangle, stored)
     fill_triangle(triangle, counted)
     put(con, "completeness_found", completeness_frame(triangle, label, days))
-    run(con, keep_sql(TABLE, "completeness_found"))
+    run(con, append_sql(TABLE, "completeness_found"))
 
 
 def arrived_sql(stored: str) -> str:
@@ -62,8 +62,3 @@ def arrived_sql(stored: str) -> str:
         select day, coalesce(slice, {literal(ALL)}) as slice, outcome, age_days, arrived from {quote(stored)}
         where label_version = ?
     """
-
-
-def keep_sql(into: str, found: str) -> str:
-    """SQL that puts rows into a table of the declared shape."""
-    return f"insert into {quote(into)} by name select * from {quote(found)}"

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from math import ceil
 from typing import Any
 
-from mlops_assets.adapters.engine import frame, literal, quote, rows, run
+from mlops_assets.adapters.engine import append_sql, frame, literal, rows, run
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.changes import events_known, label_definition
@@ -102,15 +102,10 @@ def unusual_rows(block: Block) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def stored_sql(table: str) -> str:
-    """SQL that gives the block's own table of this name the rows that were handed over."""
-    return f"insert into {quote(table)} by name select * from stored_rows"
-
-
 def _store(block: Block, table: str, found: Sequence[Mapping[str, Any]]) -> None:
     run(block.con, BY_NAME[table].create_sql())
     block.con.register("stored_rows", arrow(found, BY_NAME[table].columns))
-    run(block.con, stored_sql(table))
+    run(block.con, append_sql(table, "stored_rows"))
     block.con.unregister("stored_rows")
 
 
