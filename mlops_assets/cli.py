@@ -131,10 +131,10 @@ def status(service: str | None, as_of: date | None, incident: str | None, chart:
     \b
     Example: mlops status flight_delays --as-of 2013-07-01
     """
-    from mlops_assets.status import incident_page, series_chart, status_lines, status_of
+    from mlops_assets.status import open_incident_page, series_chart, status_lines, status_of
 
     if incident:
-        say(incident_page(worlds_of(service), incident, as_of))
+        say(open_incident_page(worlds_of(service), incident, as_of))
         return
     if chart:
         for world in worlds_of(service):

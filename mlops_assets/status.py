@@ -10,7 +10,8 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.budgeting import budget_lines, newest_report
 from mlops_assets.closing.comparing import OWN_LABELS_DAYS, compared_definitions, comparison_lines, own_labels_share
-from mlops_assets.closing.plotting import MOST_DAYS, OF_OPERATIONS, chart_up_to, plots_of, read_series
+from mlops_assets.closing.incident_pages import incident_page
+from mlops_assets.closing.plotting import MOST_DAYS, OF_OPERATIONS, chart_up_to, read_series
 from mlops_assets.closing.standing import (
     first_closable,
     incident_events,
@@ -24,7 +25,6 @@ from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
 from mlops_assets.monitoring_loop.chart import change_in_words
 from mlops_assets.monitoring_loop.incidents import Incident
-from mlops_assets.monitoring_loop.playbooks import playbook
 
 Status = dict[str, Any]
 VERDICT_DAYS = 7
@@ -139,7 +139,7 @@ def known_series(world: World) -> list[str]:
     ]  # fmt: skip
 
 
-def incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None) -> str:
+def open_incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None) -> str:
     """The playbook of an incident that was open at the end of a day.
 
     Raises:
@@ -154,7 +154,7 @@ def incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None)
         raise UnknownNameError(where="mlops status", kind="open incident", name=incident_id, known=known)
     world, incident = known[incident_id]
     last = as_of or world.first_unclosed() - timedelta(days=1)
-    return playbook(world.service, incident, plots_of(world, incident, last))
+    return incident_page(world, incident, last)
 
 
 def _holder(world: World, role: str, last: date | None) -> Status | None:

@@ -134,15 +134,10 @@ def budget_metadata(rows: "Sequence[Row]") -> dict[str, Any]:
 
 def incidents_page(world: "World", report: "DayReport") -> dg.MarkdownMetadataValue:
     """The open incidents, and the playbooks of those that people were told of on this day."""
-    from mlops_assets.closing.plotting import plots_of
-    from mlops_assets.monitoring_loop.playbooks import playbook
+    from mlops_assets.closing.incident_pages import incident_page
 
     lines = [f"- `{one.incident_id}` ({one.tier}, {one.state}): {one.text}" for one in report.open_incidents]
-    pages = [
-        playbook(world.service, one, plots_of(world, one, report.day))
-        for one in report.open_incidents
-        if one.told_on == report.day
-    ]
+    pages = [incident_page(world, one, report.day) for one in report.open_incidents if one.told_on == report.day]
     return dg.MetadataValue.md("\n\n---\n\n".join(["\n".join(lines), *pages]))
 
 

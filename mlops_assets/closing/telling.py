@@ -5,12 +5,11 @@ from datetime import date, timedelta
 
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.notifier import Channel, Message
-from mlops_assets.closing.plotting import plots_of
+from mlops_assets.closing.incident_pages import incident_page
 from mlops_assets.closing.standing import standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.decisions import Kind
 from mlops_assets.monitoring_loop.incidents import Incident
-from mlops_assets.monitoring_loop.playbooks import playbook
 
 STALLED_PAGE = """No day closes, so nothing is watched: no drift, no quality, no new incident.
 
@@ -39,9 +38,7 @@ def message(world: World, decision: Row) -> Message:
     is_escalation = decision["kind"] == Kind.ESCALATE
     is_page = decision["evidence"]["tier"] == "severe"
     incident = incident_of(world, decision)
-    page = "The incident is closed already."
-    if incident:
-        page = playbook(world.service, incident, plots_of(world, incident, decision["day"]))
+    page = incident_page(world, incident, decision["day"]) if incident else "The incident is closed already."
     channel, whom = Channel.PAGE if is_page else Channel.TICKET, accountable if is_escalation else responsible
     return Message(decision_id, channel, title, f"To: {whom}\n\n{title}\n\n{page}")
 

@@ -32,6 +32,7 @@ class Incident:
 
     Attributes:
         tier: the gravest so far.
+        text: what people were told last.
         told_tier: the gravest that people were told of since it was last quiet; "stable" while it is quiet.
         told_on: day of the last notice.
         quiet_days: computed days since it was last seen; blocked days prove nothing and do not count.
@@ -80,7 +81,8 @@ def after(incident: Incident, event: Event) -> Incident:
             children = {**incident.children, **event.evidence.get("children", {})}
             return replace(incident, tier=graver, last_seen=event.day, quiet_days=0, state="open", children=children)
         case "raised":
-            return replace(incident, told_tier=event.tier, told_on=event.day, is_escalated=False, acknowledged_by=None)
+            told = replace(incident, text=event.text, told_tier=event.tier, told_on=event.day)
+            return replace(told, is_escalated=False, acknowledged_by=None)
         case "quieted":
             return replace(incident, state="quiet, unresolved", told_tier="stable", level_check=event.text)
         case "acknowledged":

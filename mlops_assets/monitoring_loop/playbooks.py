@@ -18,10 +18,12 @@ SHIPPED = Path(__file__).parent.parent / "playbooks"
 KINDS = ("delivery", "feature", "volume", "score", "quality", "operations", "other")
 TIERS = ("unknown", "moderate", "severe")
 NO_PLOTS = "No series is drawn."
+NOT_ASKED = "Nothing is known of them."
 _KIND_OF_CAUSE = {
     "drift:rows": "volume", "drift:score": "score", "drift": "feature", "quality": "quality",
     "objective": "operations", "operations": "operations", "training": "operations",
 }  # fmt: skip
+_TABLE_OF_CAUSE = {"quality": "rules", "objective": "objectives", "loop_sync": "loop_sync"}
 
 
 def kind_of(service: MLService, incident: Incident) -> str:
@@ -32,13 +34,17 @@ def kind_of(service: MLService, incident: Incident) -> str:
     return named or "other"
 
 
-def playbook(service: MLService, incident: Incident, plots: str = "") -> str:
-    """The page of one incident, in Markdown; ``plots`` are the series behind it, drawn.
+def playbook(service: MLService, incident: Incident, plots: str = "", consequences: str = "") -> str:
+    """The page of one incident, in Markdown.
+
+    Args:
+        plots: the series behind it, drawn.
+        consequences: what it has led to, as lines of a list.
 
     Raises:
         DeclarationError: a template names a fact that does not exist.
     """
-    known = {**facts(service, incident), "plots": plots or NO_PLOTS}
+    known = {**facts(service, incident), "plots": plots or NO_PLOTS, "consequences": consequences or NOT_ASKED}
     tier = incident.tier if incident.tier in TIERS else "unknown"
     known["asked"] = _filled(service, f"tier-{tier}", known).strip()
     return _filled(service, kind_of(service, incident), known)
@@ -106,12 +112,13 @@ def commands(service: MLService, incident: Incident) -> list[str]:
     name, who = service.name, service.raci.incident_response.responsible
     days = f"day between '{incident.opened_on}' and '{incident.last_seen}'"
     columns = ", ".join(f"'{column}'" for column in sorted(incident.children) if re.fullmatch(r"\w+", column))
-    looks = [f'mlops sql "{drift_rows_sql(name, columns, days)}"'] if columns else []
+    queries = [drift_rows_sql(name, columns, days)] if columns else []
+    table = _TABLE_OF_CAUSE.get(incident.cause.partition(":")[0])
+    queries += [judged_rows_sql(name, table, days)] if table else []
     back = f"mlops rollback {name} --by '{who}' --reason '...' --dry-run   # who would take the champion's place"
     return [
-        *looks,
+        *(f'mlops sql "{query}"' for query in [*queries, contract_rows_sql(name, days)]),
         *([back] if incident.tier == "severe" and not service.is_monitor_only else []),
-        f'mlops sql "{contract_rows_sql(name, days)}"',
         f"mlops approve {incident.incident_id} --by '{who}'   # I have it",
         f"mlops close {incident.incident_id} --by '{who}' --as bad_data --reason '...'   # or new_normal, false_alarm",
     ]
@@ -122,6 +129,13 @@ def drift_rows_sql(service: str, columns: str, days: str) -> str:
     return (
         f"select day, column_name, statistic, value, expected, surprise, tier from {service}.drift "
         f"where {days} and column_name in ({columns}) order by day, column_name"
+    )
+
+
+def judged_rows_sql(service: str, table: str, days: str) -> str:
+    """SQL of what was judged of quality, promised levels, or the loops' clocks meanwhile."""
+    return (
+        f"select day, tier, reason from {service}.{table} where {days} and tier in ('moderate', 'severe') order by day"
     )
 
 

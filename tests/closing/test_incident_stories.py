@@ -21,7 +21,7 @@ from mlops_assets.day_loop import act_on
 from mlops_assets.errors import DeliveryError, UnknownNameError
 from mlops_assets.people import Closing, acknowledge_incident, close_incident
 from mlops_assets.promises import promises
-from mlops_assets.status import incident_page, status_lines, status_of
+from mlops_assets.status import open_incident_page, status_lines, status_of
 
 pytestmark = pytest.mark.slow
 
@@ -169,9 +169,18 @@ def test_a_rule_declared_today_says_what_it_would_have_done_in_the_days_that_are
     assert said in list(promises(today))
 
 
+def test_the_page_says_what_followed(eight_days: World) -> None:
+    page = open_incident_page([eight_days], INCIDENT, None)
+    _, _, followed = page.partition("## Consequences")
+    assert "- It showed on 1 day; " in followed
+    assert "- The score did not move on these days." in followed
+    assert "- Nothing was frozen, rolled back or trained because of it." in followed
+    assert "- Other incidents opened on these days: none." in followed
+
+
 def test_a_playbook_of_the_service_replaces_the_shipped_one(eight_days: World, tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages" / "delivery.md").write_text("Call the depot about $cause.")
     policy = IncidentPolicy(digest="never", playbooks=str(tmp_path / "pages"))
     world = a_world(eight_days.home.path, untrained(incidents=policy))
-    assert incident_page([world], INCIDENT, None) == "Call the depot about scans."
+    assert open_incident_page([world], INCIDENT, None) == "Call the depot about scans."

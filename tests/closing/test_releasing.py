@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mlops_assets.day_loop import open_epoch, recover
 from mlops_assets.decisions import Kind
 from mlops_assets.errors import LedgerError, UnknownNameError
 from mlops_assets.people import approve, give_place, retrain_now, sign
-from mlops_assets.status import status_lines, status_of
+from mlops_assets.status import open_incident_page, status_lines, status_of
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +158,11 @@ def test_a_severe_breach_rolls_back_once_and_freezes_retraining(trained: World, 
     after = back[0] + timedelta(days=1)
     assert served_by(world, back[0]) == {roles["champion"]} and served_by(world, after) == {roles["fallback"]}
     assert world.registry.aliases()["champion"] == roles["fallback"]
+    [opened] = [row for row in world.ledger.effective("incidents", "parcels") if row["cause"] == "quality:brier"]
+    page = open_incident_page([world], opened["incident_id"], None)
+    assert f"- {back[0]} rollback (done): {roles['champion']} gives its place to {roles['fallback']}" in page
+    assert f"- {opened['day']} freeze (done): " in page and "requests were answered on them." in page
+    assert re.search(r"- brier of these answers: 0\.\d+ \(0\.\d+ the fallback's, .*\), \d+ labels known", page)
 
 
 def test_a_promise_of_answering_time_that_was_declared_severe_rolls_back_on_its_own_day(

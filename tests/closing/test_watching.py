@@ -14,7 +14,7 @@ from mlops_assets import DegradationRule, DriftPolicy, LatencyObjective, Operati
 from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
 from mlops_assets.people import set_frozen
-from mlops_assets.status import incident_page, series_chart, status_lines, status_of
+from mlops_assets.status import open_incident_page, series_chart, status_lines, status_of
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +141,7 @@ def test_a_planned_change_begins_and_ends_in_the_change_log_and_is_drawn_beside_
         (days[1], "1"),
     ]
     [incident] = world.ledger.effective("incidents", world.name)
-    page = incident_page([world], incident["incident_id"], None)
+    page = open_incident_page([world], incident["incident_id"], None)
     assert "   changes | ab c\n" in page
     assert f"b {days[2]} event sale: on, sale" in page
     assert f"c {days[4]} event sale: on, sale -> over" in page

@@ -14,6 +14,7 @@ from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.incidents import (
     Event,
     Incident,
+    after,
     digest,
     escalations,
     level_check,
@@ -107,6 +108,12 @@ def test_the_score_moves_because_its_input_did() -> None:
     assert [one.cause for one in with_upstream_causes([score], {"weather"})] == ["drift:score"]
     noted = Finding("expected", "weather", "3 rows quarantined")
     assert [one.cause for one in with_upstream_causes([score, noted], {"weather"})] == ["drift:score", "weather"]
+
+
+def test_an_incident_says_what_people_were_told_last() -> None:
+    again = after(opened(ID, "weather", MONDAY, "moderate", "wind"), Event(day(9), ID, "raised", "severe", "rain"))
+    [(escalation, _)] = escalations(day(10), [again])
+    assert escalation.because == f"nobody has acknowledged {ID} since {day(9)}: rain"
 
 
 def test_a_new_notice_is_a_decision_that_names_the_incident() -> None:

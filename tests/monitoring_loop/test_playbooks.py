@@ -66,6 +66,13 @@ def test_the_commands_of_a_page_exist() -> None:
     assert [unknown_words(words) for words in commands] == [[]] * 4
 
 
+@pytest.mark.parametrize(
+    ("kind", "table"), [("quality", "rules"), ("operations", "objectives"), ("other", "loop_sync")]
+)
+def test_the_commands_look_where_the_cause_was_judged(kind: str, table: str) -> None:
+    assert f"select day, tier, reason from parcels.{table} where day between" in playbook(a_service(), CAUSES[kind])
+
+
 def test_a_severe_incident_asks_whether_the_champion_may_go_on_and_how_to_find_out() -> None:
     commands = list(mlops_commands(playbook(a_service(), an_incident("drift:score", "severe"))))
     [back] = [words for words in commands if words[1] == "rollback"]
