@@ -1,9 +1,10 @@
 """Third step, slicing: a shift of the whole is told with the slices it sits in, one of a slice alone is noted."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import date, timedelta
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,12 @@ from mlops_assets.adapters.engine import frame, literal, quote, rows
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.world import World
-from mlops_assets.monitoring_loop.drift import FEATURES
+from mlops_assets.monitoring_loop.drift import FEATURES, ROWS
 from mlops_assets.monitoring_loop.grid import LABELS
-from mlops_assets.monitoring_loop.profiles import ALL, LABEL, SCORE
-from mlops_assets.monitoring_loop.slice_shifts import (
-    USUAL_DAYS,
-    VALUES,
-    parted_slices,
-    sliced_totals_sql,
-    value_sql,
-    where_it_sits,
-)
+from mlops_assets.monitoring_loop.operations import OPERATIONS, sliced_operations_sql
+from mlops_assets.monitoring_loop.profiles import ALL, LABEL, LOG, SCORE
+from mlops_assets.monitoring_loop.shift_values import DAYS_OF, Told, addend_sql, needs_profile, told_sql, value_sql
+from mlops_assets.monitoring_loop.slice_shifts import USUAL_DAYS, parted_slices, sliced_totals_sql, where_it_sits
 from mlops_assets.service.labels import LabelDefinition
 
 ASKS_PEOPLE = ("moderate", "severe")
@@ -31,56 +27,102 @@ ASKS_PEOPLE = ("moderate", "severe")
 def with_slices_named(world: World, block: Block, drift: pd.DataFrame) -> pd.DataFrame:
     """The same rows; the reason of one that asks for people ends with the slices that hold most of the shift.
 
-    Nothing is read unless something moved: rows of features, scores or label events of that day and four weeks.
+    Nothing is read unless something moved: the rows behind it, of that day and four weeks.
     """
-    is_asked = (
-        drift["tier"].isin(ASKS_PEOPLE) & (drift["slice"] == ALL) & (drift["baseline"] == "trailing")
-        & drift["subject"].isin((FEATURES, SCORE, LABELS)) & drift["statistic"].isin((*VALUES, "volume"))
-        & ~((drift["subject"] == LABELS) & (drift["column_name"] != LABEL))
-    )  # fmt: skip
+    is_asked = drift["tier"].isin(ASKS_PEOPLE) & (drift["slice"] == ALL) & (drift["baseline"] == "trailing")
     if not world.service.slices or not is_asked.any():
         return drift
     reasons = drift["reason"].to_list()
-    asked: dict[tuple[date, str], list[int]] = {}
+    asked: dict[tuple[date, str], dict[int, Moved]] = {}
     for at in np.flatnonzero(is_asked.to_numpy()):
         place = int(at)
-        key = pd.Timestamp(drift["day"].iloc[place]).date(), str(drift["subject"].iloc[place])
-        asked.setdefault(key, []).append(place)
-    for (day, subject), found in asked.items():
-        moved = {place: (str(drift["statistic"].iloc[place]), str(drift["column_name"].iloc[place])) for place in found}
+        subject, column, statistic = (str(drift[name].iloc[place]) for name in ("subject", "column_name", "statistic"))
+        key = pd.Timestamp(drift["day"].iloc[place]).date(), subject
+        asked.setdefault(key, {})[place] = Moved(statistic, column)
+    for (day, subject), moved in asked.items():
         for place, words in _words(world, block, day, subject, moved).items():
             reasons[place] += words
     return drift.assign(reason=reasons)
 
 
-def _words(world: World, block: Block, day: date, subject: str, moved: Mapping[int, tuple[str, str]]) -> dict[int, str]:
-    """Where each of some shifts of one subject sits on a day, in words; ``moved``: (statistic, column) of each."""
-    values = {
-        f"{statistic} {column}": value_sql(statistic, "value" if subject == LABELS else column)
-        for statistic, column in moved.values()
-        if statistic in VALUES
-    }
-    relation = _relation(world, block, subject, day)
-    if relation is None:
+class Moved(NamedTuple):
+    """A shift of the whole: which statistic of which column."""
+
+    statistic: str
+    column: str
+
+
+def _words(world: World, block: Block, day: date, subject: str, moved: Mapping[int, Moved]) -> dict[int, str]:
+    """Where each of some shifts of one subject sits on a day, in words."""
+    if subject == OPERATIONS:
+        return {at: _of_operations(block, day, one) for at, one in moved.items()}
+    found = _rows_of(world, block, subject, day)
+    if found is None:
         return {}
-    table = frame(block.con, sliced_totals_sql(relation, values, list(world.service.slices)))
-    places = {name: place for place, name in enumerate(values)}
-    return {at: where_it_sits(table, day, places.get(f"{what} {column}")) for at, (what, column) in moved.items()}
+    known = {one for one in moved.values() if one.column in found.columns}
+    told = _told(block, found.subject, {one.column for one in known if needs_profile(one.statistic)}, day)
+    values = {
+        f"{one.statistic} {one.column}": value
+        for one in sorted(known)
+        if (value := addend_sql(one.statistic, found.columns[one.column], told[one.column], day))
+    }
+    table = frame(block.con, sliced_totals_sql(found.relation, values, list(world.service.slices)))
+    places: dict[str, int | None] = {name: place for place, name in enumerate(values)} | {f"volume {ROWS}": None}
+    return {
+        at: where_it_sits(table, day, places[name], days=DAYS_OF.get(one.statistic, 1))
+        for at, one in moved.items()
+        if (name := f"{one.statistic} {one.column}") in places
+    }
 
 
-def _relation(world: World, block: Block, subject: str, day: date) -> str | None:
-    """A subquery with the rows behind a subject on a day and four weeks before, each with its context."""
+def _told(block: Block, subject: str, names: Collection[str], day: date) -> dict[str, list[Told]]:
+    """What the profiles of a day, and of four weeks before it, say about some columns."""
+    told: dict[str, list[Told]] = defaultdict(list)
+    if names:
+        first = day - timedelta(days=USUAL_DAYS)
+        for name, *fields in rows(block.con, told_sql("all_profiles", subject, names, first, day)):
+            told[name].append(Told(*fields))
+    return told
+
+
+def _of_operations(block: Block, day: date, moved: Moved) -> str:
+    """Where a shift of what answering cost, took or could not do sits: operations are counted per slice already."""
+    first = day - timedelta(days=USUAL_DAYS)
+    query = sliced_operations_sql("all_operations", moved.column, moved.statistic, first, day)
+    return where_it_sits(frame(block.con, query), day, 0) if query else ""
+
+
+class Behind(NamedTuple):
+    """The rows behind a subject of drift: a subquery with a context, the subject of its profiles, and its columns.
+
+    ``columns``: as the profile calls one -> as the subquery does.
+    """
+
+    relation: str
+    subject: str
+    columns: Mapping[str, str]
+
+
+def _rows_of(world: World, block: Block, subject: str, day: date) -> Behind | None:
+    """The rows behind a subject on a day and four weeks before, each with its context; None if there are none."""
     first = day - timedelta(days=USUAL_DAYS)
     if subject == LABELS:
-        return f"({labelled_sql(world.service.label, first, day)})"
+        label = world.service.label
+        names = {LABEL: "value", "delay_hours": "delay_hours"}
+        return Behind(f"({labelled_sql(label, first, day)})", label.version, names)
+    if subject == LOG and world.service.prediction_log is not None:
+        lag = world.service.prediction_log.log_lag_days
+        return Behind(f"({logged_sql(lag, first, day)})", LOG, {"late": "late", "failed": "failed"})
     if subject == SCORE:
-        return f"({scored_sql(first, day)})"
+        scored_by = dict(rows(block.con, versions_sql(day, day))).get(day)
+        return Behind(f"({scored_sql(first, day)})", scored_by, {SCORE: SCORE}) if scored_by else None
     version = next((version for (version,) in rows(block.con, feature_version_sql(day))), None)
-    if version is None:
+    if subject != FEATURES or version is None:
         return None
     columns = feature_columns([world.feature_set(version)])
     world.lake.view(block.con, "features", columns, name="sliced_features", first=first, last=day, is_open=True)
-    return f"({of_version_sql('sliced_features', version)})"
+    names = {column.name: column.name for column in columns}
+    return Behind(f"({of_version_sql('sliced_features', version)})", version, names)
 
 
 def feature_version_sql(day: date) -> str:
@@ -100,9 +142,18 @@ def labelled_sql(label: LabelDefinition, first: date, last: date) -> str:
     """
     reach = ceil(label.window_hours / 24) + 2
     return f"""
-        select l.day, l.value, p.context from labels l join predictions p on p.request_id = l.request_id and p.served
+        select l.day, l.value, round(epoch(l.known_at - p.predicted_at) / 3600.0, 9) as delay_hours, p.context
+        from labels l join predictions p on p.request_id = l.request_id and p.served
         where l.label_version = {literal(label.version)} and l.day between {literal(first)} and {literal(last)}
           and p.prediction_day >= l.day - {reach}
+    """
+
+
+def logged_sql(lag_days: int, first: date, last: date) -> str:
+    """SQL of the rows that a log brought and that were kept: whether each came late, and whether it failed."""
+    return f"""
+        select day, context, (prediction_day < day - {lag_days})::integer as late, (status <> 'ok')::integer as failed
+        from predictions where day between {literal(first)} and {literal(last)}
     """
 
 

@@ -79,6 +79,17 @@ def operations_series(con: duckdb.DuckDBPyConnection, *, operations: str, with_l
     return frame(con, operations_series_sql(operations, with_latency=with_latency))
 
 
+SERIES = {
+    "answers": ("n", "errors + timeouts", "null::double", "null::double"),
+    "champion_answers": ("n", "fallbacks", "null::double", "null::double"),
+    "labels": ("matured", "unlabelled", "null::double", "null::double"),
+    "cost": ("n", "n - n_costed", "cost", "cost_squares"),
+    "bill": ("billed_n", "0", "billed", "billed * billed / billed_n"),
+    "latency_ms": ("n", "n - coalesce(list_sum(latency_counts), 0)", "sum_ms", "squares_ms"),
+}
+"""Series of the drift monitor -> rows, how many of them have no value, sum and squares of the values."""
+
+
 def operations_series_sql(operations: str, *, with_latency: bool) -> str:
     """SQL of what answered as series of the drift monitor, under one subject.
 
@@ -86,26 +97,40 @@ def operations_series_sql(operations: str, *, with_latency: bool) -> str:
     What is missing counts as null: an answer that failed, an answer that the champion could not give, a label that
     never came, a cost that nobody knows. So a share is judged as a share and not as a mean of mostly zeros.
     """
-    nothing = ("null::double", "null::double")
-    columns = {
-        "answers": ("n", "errors + timeouts", *nothing),
-        "champion_answers": ("n", "fallbacks", *nothing),
-        "labels": ("matured", "unlabelled", *nothing),
-        "cost": ("n", "n - n_costed", "cost", "cost_squares"),
-        "bill": ("billed_n", "0", "billed", "billed * billed / billed_n"),
-        "latency_ms": ("n", "n - coalesce(list_sum(latency_counts), 0)", "sum_ms", "squares_ms"),
-    }
     counted = {"labels": "matured > 0", "cost": "n_costed > 0", "bill": "billed_n > 0"}
-    if not with_latency:
-        del columns["latency_ms"]
     return " union all ".join(
         f"""
         select {n} as n, {nulls} as nulls, {total} as total, {squares} as squares, day,
                {literal(OPERATIONS)} as subject, {literal(name)} as column_name, '' as version
         from {quote(operations)} where version = {literal(SERVED)} and slice = {literal(ALL)}
           and {counted.get(name, "n > 0")}"""
-        for name, (n, nulls, total, squares) in columns.items()
+        for name, (n, nulls, total, squares) in SERIES.items()
+        if with_latency or name != "latency_ms"
     )
+
+
+def sliced_operations_sql(operations: str, column: str, statistic: str, first: date, last: date) -> str | None:
+    """SQL of ``(day, slice, requests, n_0, total_0)`` of one series per slice; None for what no slice adds up to.
+
+    In the shape of ``slice_shifts.sliced_totals_sql``: the sum behind a share without a value, behind a mean, or behind
+    a spread (squared distances from the mean of the days before the last).
+    """
+    n, nulls, total, squares = SERIES[column]
+    valued = f"({n} - ({nulls}))"
+    around = f"{squares} - 2 * usual * {total} + usual * usual * {valued}"
+    sums = {"null_share": (n, nulls), "mean": (valued, total), "spread": (valued, around)}
+    if statistic not in sums:
+        return None
+    counted, summed = sums[statistic]
+    days = f"version = {literal(SERVED)} and {n} > 0 and day between {literal(first)} and {literal(last)}"
+    return f"""
+        with before as (
+            select fsum({total}) / sum({valued}) as usual from {quote(operations)}
+            where {days} and slice = {literal(ALL)} and day < {literal(last)}
+        )
+        select day, slice, {n} as requests, {counted} as n_0, coalesce({summed}, 0)::double as total_0
+        from {quote(operations)}, before where {days} order by day, slice
+    """
 
 
 def slice_counts_sql(operations: str, missing: str, first: date) -> str:

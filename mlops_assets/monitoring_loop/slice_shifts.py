@@ -6,14 +6,14 @@ than its share of the rows? And when the whole has not: does the score of one sl
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from math import fsum, isfinite
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mlops_assets.adapters.engine import quote, slices_sql
+from mlops_assets.adapters.engine import slices_sql
 from mlops_assets.monitoring_loop.baseline import Floats
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.slices import SlicePart, explaining
@@ -27,12 +27,6 @@ PARTED_Z = 5.0
 """From which surprise on a slice that parts from the others is noted; a note asks for nobody, and must be rare."""
 PARTED_SIZE = 0.25
 """And from which size on, in standard deviations of the score: the whole would hardly move, the slice clearly does."""
-
-LARGEST = "1e11"
-"""A value beyond counts as this one: its square, in billionths, of ten million rows, still is a whole number."""
-_FINITE = f"case when isfinite({{0}}::double) then greatest(least({{0}}::double, {LARGEST}), -{LARGEST}) end"
-VALUES = {"mean": _FINITE, "square": f"power({_FINITE}, 2)", "null_share": "({0} is null)::integer"}
-"""What is added up for a statistic of a column; volume counts rows."""
 
 
 def sliced_totals_sql(relation: str, values: Mapping[str, str], slices: Sequence[str]) -> str:
@@ -56,20 +50,18 @@ def sliced_totals_sql(relation: str, values: Mapping[str, str], slices: Sequence
     """
 
 
-def value_sql(statistic: str, column: str) -> str:
-    """SQL of what a row adds to a statistic of a column."""
-    return VALUES[statistic].format(quote(column))
-
-
-def where_it_sits(table: pd.DataFrame, day: date, place: int | None) -> str:
+def where_it_sits(table: pd.DataFrame, day: date, place: int | None, *, days: int = 1) -> str:
     """The end of a sentence about a shift of the whole on a day: the slices that hold more than their share of it.
 
     Args:
         table: what ``sliced_totals_sql`` gives, of the day and of the days before that it is compared with.
         place: which of the values moved; None: the number of rows.
+        days: how many days, the last of them ``day``, have moved together.
     """
-    dated = pd.to_datetime(table["day"]).dt.date
-    today, past = table[dated == day], table[dated < day]
+    dated, since = pd.to_datetime(table["day"]).dt.date, day - timedelta(days=days)
+    today, past = table[(dated > since) & (dated <= day)], table[dated <= since]
+    if days > 1:
+        today = today.drop(columns="day").groupby("slice", as_index=False, sort=True).sum()
     if past["day"].nunique() < MIN_USUAL_DAYS:
         return ""
     usual, found = _usual(past, place), {str(row["slice"]): row for row in today.to_dict("records")}

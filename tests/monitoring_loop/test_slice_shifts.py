@@ -15,7 +15,8 @@ from toy_world import FIRST, a_world, close, deliver, span
 
 from mlops_assets.adapters.engine import frame, open_engine, put
 from mlops_assets.closing.slicing import labelled_sql
-from mlops_assets.monitoring_loop.slice_shifts import parted_slices, sliced_totals_sql, value_sql, where_it_sits
+from mlops_assets.monitoring_loop.shift_values import value_sql
+from mlops_assets.monitoring_loop.slice_shifts import parted_slices, sliced_totals_sql, where_it_sits
 
 DAYS = [FIRST + timedelta(days=n) for n in range(21)]
 LAST = DAYS[-1]
@@ -104,9 +105,11 @@ def test_only_labels_of_answers_that_every_block_has_at_hand_are_counted() -> No
     label = a_log_service().label
     with open_engine() as con:
         asked = {"request_id": ["new", "old"], "served": True, "context": "{}",
-                 "prediction_day": pd.to_datetime([LAST - timedelta(days=2), LAST - timedelta(days=30)])}  # fmt: skip
+                 "prediction_day": pd.to_datetime([LAST - timedelta(days=2), LAST - timedelta(days=30)]),
+                 "predicted_at": pd.to_datetime([LAST - timedelta(days=2), LAST - timedelta(days=30)])}  # fmt: skip
         put(con, "predictions", pd.DataFrame(asked))
-        told = {"day": pd.Timestamp(LAST), "request_id": ["new", "old"], "value": 1.0, "label_version": label.version}
+        told = {"day": pd.Timestamp(LAST), "request_id": ["new", "old"], "value": 1.0, "label_version": label.version,
+                "known_at": pd.Timestamp(LAST)}  # fmt: skip
         put(con, "labels", pd.DataFrame(told))
         assert len(con.sql(labelled_sql(label, DAYS[0], LAST)).fetchall()) == 1
 
