@@ -107,6 +107,18 @@ def test_the_furlough_of_the_controllers_is_seen_in_the_labels_within_four_days(
     assert any(reason.startswith("calibration: observed/predicted") and "labels" in reason for reason in reasons)
 
 
+def test_the_closed_runways_of_san_francisco_on_6_july_surface_as_that_route_alone(
+    views: duckdb.DuckDBPyConnection,
+) -> None:
+    """Flight 214: a third of one route's flights get no label; of all flights too few to show."""
+    asked = """
+        select slice, tier, reason from flight_delays.drift
+        where day between '2013-07-06' and '2013-07-09' and slice <> 'all' and tier <> 'stable'
+    """
+    [(where, tier, reason)] = rows(views, asked)
+    assert (where, tier) == ("dest=SFO", "expected") and reason.startswith("labels: 66% of dest=SFO without a value")
+
+
 @pytest.mark.parametrize(
     ("first", "last"),
     [(date(2013, 7, 3), date(2013, 7, 7)), (date(2013, 11, 26), date(2013, 12, 2))],
