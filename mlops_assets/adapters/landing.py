@@ -61,9 +61,14 @@ def deliveries(landing: Path, source: str, last: date) -> list[Delivery]:
     return [found[day] for day in sorted(found) if day <= last]
 
 
+READ_AS = {"TIMESTAMP": "TIMESTAMPTZ"}
+"""Text with a UTC offset is brought to UTC; read as a plain TIMESTAMP it would lose the offset without a word."""
+
+
 def _columns_sql(source: Source, names: Sequence[str]) -> str:
     """The type of each column of a file; one that is not declared is read as text, and left."""
-    return "{" + ", ".join(f"{literal(name)}: {literal(source.columns.get(name, 'VARCHAR'))}" for name in names) + "}"
+    types = {name: source.columns.get(name, "VARCHAR") for name in names}
+    return "{" + ", ".join(f"{literal(name)}: {literal(READ_AS.get(t.upper(), t))}" for name, t in types.items()) + "}"
 
 
 def read_delivery_sql(source: Source, delivery: Delivery, header: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from mlops_assets.adapters.engine import open_engine, quote
+from mlops_assets.adapters.sqlite_times import sqlite_reader
 from mlops_assets.errors import DatabaseError, DeclarationError, UnknownNameError
 from mlops_assets.service.sources import Source, SqlTable
 
@@ -223,7 +224,9 @@ def _open_by_sqlalchemy(source: Source, table: SqlTable, url: "sa.URL") -> Itera
             streaming = con.execution_options(stream_results=True, yield_per=BATCH_ROWS)
             yield from streaming.execute(asked).partitions(BATCH_ROWS)
 
-        yield TableReader(source, read)
+        is_text = engine.dialect.name == "sqlite"
+        of_text = sqlite_reader(con, found, source, table, where=_where(source, table)) if is_text else None
+        yield TableReader(source, of_text or read)
     engine.dispose()
 
 

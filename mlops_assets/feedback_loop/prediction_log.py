@@ -76,7 +76,7 @@ def logged_rows_sql(
                    ({log.status})::varchar as status, json_object({context})::varchar as context,
                    left(sha256(json_object({pairs})::varchar), 16) as payload,
                    ({log.latency_ms or "null"})::double as latency_ms, ({log.cost or "null"})::double as cost,
-                   ({log.served_at})::timestamp as predicted_at, told_at as logged_at, source_key
+                   ({log.served_at})::timestamptz::timestamp as predicted_at, told_at as logged_at, source_key
             from told where not withdrawn
         )
         select l.*, d.day as prediction_day, {literal(feature_version)} as feature_version,
