@@ -98,7 +98,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     """
     profiled = series(world, block)
     drift = with_slices_named(world, block, drift_of(world, block, profiled))
-    strange = [*unusual_rows(block), *parted_rows(world, block)]
+    strange = [*unusual_rows(world, block), *parted_rows(world, block)]
     if strange:
         found = pd.DataFrame(strange, columns=drift.columns).astype(drift.dtypes.to_dict())
         drift = pd.concat([drift, found], ignore_index=True)

@@ -13,6 +13,7 @@ from mlops_assets.adapters.engine import frame, literal, quote, rows
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.world import World
+from mlops_assets.feedback_loop.maturity import ARRIVAL, arrival_counts_sql
 from mlops_assets.monitoring_loop.drift import FEATURES, ROWS
 from mlops_assets.monitoring_loop.grid import LABELS
 from mlops_assets.monitoring_loop.operations import OPERATIONS, sliced_operations_sql
@@ -54,8 +55,15 @@ class Moved(NamedTuple):
 
 def _words(world: World, block: Block, day: date, subject: str, moved: Mapping[int, Moved]) -> dict[int, str]:
     """Where each of some shifts of one subject sits on a day, in words."""
-    if subject == OPERATIONS:
-        return {at: _of_operations(block, day, one) for at, one in moved.items()}
+    counted = {at: _counted(world, block, day, subject, one) for at, one in moved.items()}
+    told = {at: where_it_sits(table, day, 0) for at, table in counted.items() if table is not None}
+    return told | _words_of_rows(world, block, day, subject, {at: one for at, one in moved.items() if at not in told})
+
+
+def _words_of_rows(world: World, block: Block, day: date, subject: str, moved: Mapping[int, Moved]) -> dict[int, str]:
+    """Where shifts sit whose rows have to be read."""
+    if not moved:
+        return {}
     found = _rows_of(world, block, subject, day)
     if found is None:
         return {}
@@ -85,11 +93,23 @@ def _told(block: Block, subject: str, names: Collection[str], day: date) -> dict
     return told
 
 
-def _of_operations(block: Block, day: date, moved: Moved) -> str:
-    """Where a shift of what answering cost, took or could not do sits: operations are counted per slice already."""
-    first = day - timedelta(days=USUAL_DAYS)
-    query = sliced_operations_sql("all_operations", moved.column, moved.statistic, first, day)
-    return where_it_sits(frame(block.con, query), day, 0) if query else ""
+def _counted(world: World, block: Block, day: date, subject: str, moved: Moved) -> pd.DataFrame | None:
+    """What is counted per slice and day anyway: of what answered, and of labels that are not there yet; else None."""
+    first, query = day - timedelta(days=USUAL_DAYS), None
+    if subject == OPERATIONS:
+        query = sliced_operations_sql("all_operations", moved.column, moved.statistic, first, day)
+    elif moved.column.startswith(ARRIVAL) and moved.statistic == "null_share":
+        query = arrived_at_sql(world.service.label, "all_completeness", moved.column, first)
+    return frame(block.con, query) if query else None
+
+
+def arrived_at_sql(label: LabelDefinition, completeness: str, column: str, first: date) -> str:
+    """SQL of the arrival of labels at one age per slice, in the shape of ``sliced_totals_sql``."""
+    return f"""
+        select day, slice, n as requests, n as n_0, bad::double as total_0
+        from ({arrival_counts_sql(label, completeness, first)})
+        where {literal(ARRIVAL)} || age_days = {literal(column)} order by day, slice
+    """
 
 
 class Behind(NamedTuple):

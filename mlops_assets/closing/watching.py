@@ -18,9 +18,11 @@ from mlops_assets.closing.changes import events_known, label_definition
 from mlops_assets.closing.repairing import stored_generations
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
+from mlops_assets.feedback_loop.maturity import ARRIVAL, arrival_counts_sql
 from mlops_assets.monitoring_loop.decomposition import USUAL_DAYS, unusual_slices
 from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.findings import Finding
+from mlops_assets.monitoring_loop.grid import LABELS
 from mlops_assets.monitoring_loop.loop_sync import Clocks, ModelClock, SourceClock, Sync, compare_clocks
 from mlops_assets.monitoring_loop.objectives import (
     Level,
@@ -87,18 +89,27 @@ def trainings(world: World) -> list[Training]:
     return sorted((Training(*(row[name] for name in names)) for row in used), key=lambda one: one.known_on)
 
 
-def unusual_rows(block: Block) -> list[dict[str, Any]]:
-    """Rows of ``drift`` about slices that stand out: recorded, and told on their own only if the whole moves too."""
+def unusual_rows(world: World, block: Block) -> list[dict[str, Any]]:
+    """Rows of ``drift`` about slices that stand out: recorded, and told on their own only if the whole moves too.
+
+    Answers that failed, labels that never came, and labels that are slower than usual at one of the watched ages.
+    """
     first = min(block.days) - timedelta(days=USUAL_DAYS)
+    counted = {
+        (OPERATIONS, what): frame(block.con, slice_counts_sql("all_operations", what, first))
+        for what in ("labels", "answers")
+    }
+    arriving = frame(block.con, arrival_counts_sql(world.service.label, "all_completeness", first))
+    counted |= {(LABELS, f"{ARRIVAL}{age}"): some for age, some in arriving.groupby("age_days", sort=True)}
     return [
         {
-            "day": one.day, "subject": OPERATIONS, "slice": one.slice, "column_name": what, "statistic": "null_share",
+            "day": one.day, "subject": subject, "slice": one.slice, "column_name": what, "statistic": "null_share",
             "baseline": "trailing", "value": one.share, "expected": one.expected, "scale": one.scale,
             "surprise": one.z, "size": round(one.share - one.expected, 9), "tier": "expected",
             "reason": one.in_words(what),
         }
-        for what in ("labels", "answers")
-        for one in unusual_slices(frame(block.con, slice_counts_sql("all_operations", what, first)), block.days)
+        for (subject, what), table in counted.items()
+        for one in unusual_slices(table, block.days)
     ]  # fmt: skip
 
 

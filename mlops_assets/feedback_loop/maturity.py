@@ -328,9 +328,16 @@ def triangle_sql(
     """
 
 
+ARRIVAL = "completeness_"
+"""How the series of arrival begin; the age in days follows."""
 WATCHED_AGES = (0, 1, 3, 7, 14)
 """Ages at which the arrival of labels is a series of its own, as far as they lie in the first half of the window;
 what is missing at its end is a series of the operations."""
+
+
+def watched_ages(label: LabelDefinition) -> tuple[int, ...]:
+    """The ages at which arrival is watched."""
+    return tuple(age for age in WATCHED_AGES if age < max(1.0, horizon_days(label) / 2))
 
 
 def arrival_series_sql(label: LabelDefinition, completeness: str) -> str:
@@ -340,13 +347,22 @@ def arrival_series_sql(label: LabelDefinition, completeness: str) -> str:
     A prediction of the day that is this old is null if its label is not there. So slower arrival is seen on the day
     on which labels are missing, and not when the window is over.
     """
-    ages = ", ".join(str(age) for age in WATCHED_AGES if age < max(1.0, horizon_days(label) / 2))
     return f"""
-        select max(predicted) as n, max(predicted) - sum(arrived) as nulls, null::double as total,
-               null::double as squares, day, 'labels' as subject, 'completeness_' || age_days as column_name,
-               '' as version
+        select n, bad as nulls, null::double as total, null::double as squares, day, 'labels' as subject,
+               {literal(ARRIVAL)} || age_days as column_name, '' as version
+        from ({arrival_counts_sql(label, completeness)}) where slice = {literal(ALL)}
+    """
+
+
+def arrival_counts_sql(label: LabelDefinition, completeness: str, first: date = date.min) -> str:
+    """SQL of ``(day, age_days, slice, n, bad)`` from a day on: predictions of a watched age, and of how many the label
+    is not there."""
+    ages = ", ".join(map(str, watched_ages(label)))
+    since = "" if first == date.min else f"and day >= {literal(first)}"
+    return f"""
+        select day, age_days, coalesce(slice, {literal(ALL)}) as slice, max(predicted) as n,
+               max(predicted) - sum(arrived) as bad
         from {completeness}
-        where label_version = {literal(label.version)} and age_days in ({ages})
-          and coalesce(slice, {literal(ALL)}) = {literal(ALL)}
-        group by day, age_days having max(predicted) > 0
+        where label_version = {literal(label.version)} and age_days in ({ages}) {since}
+        group by all having max(predicted) > 0
     """
