@@ -13,6 +13,7 @@ class Kind(StrEnum):
     RETRAIN = "retrain"
     HOLD_RETRAINING = "hold_retraining"
     FREEZE = "freeze"
+    UNFREEZE = "unfreeze"
     OPEN_INCIDENT = "open_incident"
     RAISE_INCIDENT = "raise_incident"
     ESCALATE = "escalate"

@@ -32,8 +32,8 @@ DEEDS: dict[str, tuple[tuple[Kind, ...], str]] = {
     ),
     "digest": ((Kind.DIGEST,), "Sends the owner one page a week for all their services, also with nothing to do."),
     "freeze": (
-        (Kind.FREEZE, Kind.HOLD_RETRAINING),
-        "Finishes freezes and held trainings whose run was killed before it had recorded them.",
+        (Kind.FREEZE, Kind.UNFREEZE, Kind.HOLD_RETRAINING),
+        "Finishes freezes, their lifting, and held trainings whose run was killed before it had recorded them.",
     ),
     "rollback": (
         (Kind.ROLLBACK, Kind.PROMOTE),

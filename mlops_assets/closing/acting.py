@@ -72,6 +72,10 @@ def _freeze(_world: World, decision: Row, _moment: Moment) -> str:
     return f"retraining is frozen from {decision['day']} on, until its incidents are closed or a person lifts it"
 
 
+def _unfreeze(_world: World, decision: Row, _moment: Moment) -> str:
+    return f"candidates are trained again from {decision['day']} on"
+
+
 def _hold(_world: World, decision: Row, _moment: Moment) -> str:
     return f"no training: {decision['because']}"
 
@@ -253,6 +257,7 @@ _EFFECTS: Mapping[Kind, Callable[[World, Row, Moment], str]] = {
     Kind.RETRAIN: _retrain,
     Kind.HOLD_RETRAINING: _hold,
     Kind.FREEZE: _freeze,
+    Kind.UNFREEZE: _unfreeze,
     Kind.OPEN_INCIDENT: _tell,
     Kind.RAISE_INCIDENT: _tell,
     Kind.ESCALATE: _tell,

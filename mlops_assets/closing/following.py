@@ -9,7 +9,8 @@ import pandas as pd
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.standing import Standing, apply_input, events_of_inputs
 from mlops_assets.closing.world import World
-from mlops_assets.decisions import Decision
+from mlops_assets.decisions import Decision, Kind
+from mlops_assets.monitoring_loop.actions import RETRAINING
 from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.incidents import Event, digest, escalations, level_check, next_events, raisings
 
@@ -22,6 +23,15 @@ def listen(standing: Standing, said: Sequence[Row]) -> list[Event]:
     for event in events:
         standing.take(event)
     return events
+
+
+def unfreezing(day: date, frozen_since: date | None, standing: Standing, said: Sequence[Row]) -> list[Decision]:
+    """The lifting of a freeze, if what people said for a day ended the one that held when it began."""
+    if frozen_since is None or standing.frozen_since is not None:
+        return []
+    words = [f"{row['by']}: {row['reason'] or row['kind']}" for row in said if row["kind"] in ("unfreeze", "close")]
+    evidence = {"day": day.isoformat(), "frozen_since": frozen_since.isoformat()}
+    return [Decision(Kind.UNFREEZE, RETRAINING, "; ".join(words), evidence)]
 
 
 def follow(

@@ -15,14 +15,14 @@ from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
 from mlops_assets.closing.drifting import drift_of, source_of, usual_days
 from mlops_assets.closing.explaining import explained_quality
-from mlops_assets.closing.following import event_row, follow, incident_row, listen
+from mlops_assets.closing.following import event_row, follow, incident_row, listen, unfreezing
 from mlops_assets.closing.releasing import automatic_rollback
 from mlops_assets.closing.roles import open_roles
 from mlops_assets.closing.slicing import parted_rows, with_slices_named
 from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
 from mlops_assets.closing.watching import unusual_rows, watch
 from mlops_assets.closing.world import World
-from mlops_assets.decisions import CHANGING, Kind, decision_row
+from mlops_assets.decisions import CHANGING, Decision, Kind, decision_row
 from mlops_assets.feedback_loop.maturity import arrival_series_sql
 from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import history_days, series_from_profiles
@@ -115,9 +115,11 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     said = inputs(world)
     judged: list[DayJudgement] = []
     for day in block.days:
-        events = listen(standing, [row for row in said if row["effective_day"] == day])
+        words, frozen_since = [row for row in said if row["effective_day"] == day], standing.frozen_since
+        events = listen(standing, words)
+        lifted = unfreezing(day, frozen_since, standing, words)
         findings = by_day.get(day, drift.iloc[:0])
-        about = _Day(day, findings, of_day[day], others.get(day, []), profiled, epochs.get(day, current))
+        about = _Day(day, findings, of_day[day], others.get(day, []), profiled, epochs.get(day, current), lifted)
         judged.append(replace(_judge(world, block, about, standing, events), changes=changes[day]))
         if is_report_day(day):
             report = ledger_rows(world, about.epoch, budget_of(world, day, judged))
@@ -137,7 +139,9 @@ def _fill(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> None
 
 @dataclass(frozen=True)
 class _Day:
-    """One day to judge: rows of ``drift``, quality, other findings, the series behind them, and the epoch."""
+    """One day to judge: rows of ``drift``, quality, other findings, the series behind them, the epoch, and a freeze
+    that people ended for it.
+    """
 
     day: date
     drift: pd.DataFrame
@@ -145,6 +149,7 @@ class _Day:
     others: Sequence[Finding]
     series: pd.DataFrame
     epoch: int
+    lifted: Sequence[Decision]
 
 
 def _judge(world: World, block: Block, judged: _Day, standing: Standing, events: list[Event]) -> DayJudgement:
@@ -165,7 +170,7 @@ def _judge(world: World, block: Block, judged: _Day, standing: Standing, events:
             last_hold=standing.last_hold, is_frozen=is_frozen,
         ),
     )  # fmt: skip
-    rows = [decision_row(world.name, day, judged.epoch, decision) for decision in decisions]
+    rows = [decision_row(world.name, day, judged.epoch, decision) for decision in [*judged.lifted, *decisions]]
     opened = [incident_row(row) for row in rows if row["kind"] == Kind.OPEN_INCIDENT.value]
     for row in opened:
         open_incident(standing, row)

@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from states import assert_same
 from toy_stories import copy_of, stored
-from toy_world import a_service, a_world, close, deliver, deliver_all, scans_file, span
+from toy_strike import LAST, OFF, STRIKE, before_the_strike, parcels
+from toy_world import close, span
 
-from mlops_assets import CalibrationMonitor, DegradationRule, KpiPolicy, MLService
 from mlops_assets.closing.world import World
 from mlops_assets.promises import rules
 
 pytestmark = pytest.mark.slow
 
-STRIKE = 13
-"""From this day on every parcel takes 25 minutes longer; labels are mature a day later."""
-LAST = 16
-OFF = DegradationRule(metric="calibration_ratio", above=1.4, broken_days=1, of_days=1, min_labels=10)
-
-CALLS_SAVED = KpiPolicy(name="calls_saved", unit="calls", value_per_true_alarm=1, value_per_false_alarm=-0.5)
-
-
-def parcels(rule: DegradationRule = OFF, *, incident: Sequence[DegradationRule] = ()) -> MLService:
-    """Trains on Sundays and when the rule is broken, with a cool-down of two days."""
-    declared = a_service()
-    model: dict[str, Any] = {
-        "retrain_when": (rule,), "cool_down_days": 2, "first_training": span(9, 9)[0], "threshold": 0.5,
-    }  # fmt: skip
-    monitor = CalibrationMonitor(windows_days=(1,), min_days=3, residual_days=14)
-    return a_service(
-        model=declared.model.model_copy(update=model),
-        quality=declared.quality.model_copy(
-            update={"degradation": tuple(incident), "calibration": monitor, "kpi": CALLS_SAVED}
-        ),
-    )
-
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Everything is well up to the day before."""
-    world = a_world(tmp_path_factory.mktemp("parcels"), parcels())
-    deliver_all(world.home.landing, span(0, LAST))
-    for day in span(STRIKE, LAST):
-        late = scans_file(day)
-        late["delay_min"] += 25
-        deliver(world.home.landing, "scans", day, late)
-    close(world, span(0, STRIKE - 1))
-    return world
+    return before_the_strike(tmp_path_factory.mktemp("parcels"))
 
 
 @pytest.fixture(scope="module")

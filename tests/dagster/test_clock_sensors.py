@@ -151,8 +151,9 @@ def test_history_and_the_demo_are_never_overdue(world: World) -> None:
     assert overdue(at(demo, after_end_of(1, 12.1))) == []
 
 
-def test_a_freeze_whose_run_was_killed_is_recorded_by_its_sensor_once(world: World) -> None:
-    row = decided(world, Kind.FREEZE, "retraining")
+@pytest.mark.parametrize("kind", [Kind.FREEZE, Kind.UNFREEZE, Kind.HOLD_RETRAINING])
+def test_what_a_killed_run_decided_about_retraining_is_recorded_by_its_sensor_once(world: World, kind: Kind) -> None:
+    row = decided(world, kind, "retraining")
     for _twice in range(2):
         tick(at(world, after_end_of(0, 1)), "freeze")
     assert done(world) == {row["decision_id"]: "freeze sensor"}
