@@ -1,17 +1,18 @@
 """What a service promises, as ``mlops check`` shows it: everything is loaded, nothing runs."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
 from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
-from mlops_assets.errors import DeclarationError
+from mlops_assets.errors import DeclarationError, UnknownNameError
 from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps
 from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.own_metrics import load_metric
 from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
+from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Expected, Source
@@ -74,8 +75,28 @@ def promises(world: World) -> Iterator[Line]:
     )
     yield from plain_rules(world)
     events = known_events(drift)
+    check_announced(service, events)
     late = [event.id for event in events if not event.is_known_before]
     yield "known events", f"{len(events)}" + (f"; in hindsight: {', '.join(late)}" if late else "")
+
+
+def check_announced(service: MLService, events: Sequence[KnownEvent]) -> None:
+    """See that events announce new texts of texts, and ranges of numbers, that the service has.
+
+    Raises:
+        UnknownNameError: there is no such feature of that kind.
+    """
+    texts = set(service.feature_set.categorical)
+    numbers = set(service.feature_set.names) - texts
+    for event in events:
+        for field, named, known in (
+            ("new_categories", event.new_categories, texts),
+            ("ranges", event.ranges, numbers),
+        ):
+            where = f"service '{service.name}' > drift > known_events > {event.id} > {field}"
+            for name in named:
+                if name not in known:
+                    raise UnknownNameError(where=where, kind="feature of that kind", name=name, known=known)
 
 
 def _log(log: PredictionLog) -> Iterator[Line]:

@@ -8,6 +8,7 @@ import pandas as pd
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import frame, literal
 from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing.announcing import announced_shares
 from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.learned import trainings_of
 from mlops_assets.closing.standing import inputs
@@ -32,7 +33,10 @@ def drift_of(world: World, block: Block, series: pd.DataFrame) -> pd.DataFrame:
         for days, answers in days_with_the_same_answers(world, block.days)
     ]  # fmt: skip
     drift = pd.concat(parts, ignore_index=True) if parts else drift_frame([])
-    return explain(drift, events, size_gates(policy), earlier=_earlier_drift(world, block, events))
+    return explain(
+        drift, events, size_gates(policy), earlier=_earlier_drift(world, block, events),
+        announced=announced_shares(world, block, drift, events),
+    )  # fmt: skip
 
 
 def days_with_the_same_answers(world: World, days: Sequence[date]) -> Iterator[tuple[list[date], Answers]]:

@@ -294,6 +294,8 @@ def size_gates(policy: DriftPolicy) -> dict[str, float]:
         "distance": policy.min_distance,
         "distance_7d": policy.min_distance,
         "volume": policy.min_volume_shift_share,
+        "new_category": policy.min_null_shift_share,
+        "out_of_range": policy.min_null_shift_share,
     }
 
 

@@ -2,13 +2,15 @@
 
 An event counts as known only if it was declared before it began; declared later it is an explanation in hindsight,
 which names who gives it and changes no tier. Integrity is never explained: during a sale orders may jump, but ids may
-not vanish.
+not vanish. The only exception is a text or a range that the event has announced itself, and no other one.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -16,14 +18,17 @@ import yaml
 from pydantic import ValidationError
 
 from mlops_assets.errors import DeclarationError
+from mlops_assets.monitoring_loop.drift import FEATURES, MIN_SEVERE_NULL_SHIFT, SEVERE_TIMES_GATE
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.monitoring import DriftPolicy
 
 ENVELOPE = 1.5
 """An event may be so many times as large as the largest of its kind before it."""
-SEVERE_TIMES_GATE = 3
 SHIFTS = ("mean", "mean_alone", "spread", "distance", "distance_7d", "volume")
+ANNOUNCED = ("new_category", "out_of_range")
+"""Faults of which an event may announce what it will look like."""
+ASKS_PEOPLE = ("moderate", "severe")
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -104,8 +109,37 @@ def days_of_earlier(events: Collection[KnownEvent], days: Collection[date]) -> s
     }
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which part of a fault of a column on a day an event had announced, is the question."""
+
+    day: date
+    column: str
+    statistic: str
+    event: str
+
+
+Announced = Mapping[Asked, float]
+"""The answers: shares of the rows of that day."""
+
+
+def asked_of_events(drift: pd.DataFrame, events: Sequence[KnownEvent]) -> Iterator[tuple[Asked, KnownEvent]]:
+    """What has to be looked up: faults of feature columns about which an event of the day has announced something."""
+    asked = drift[(drift["subject"] == FEATURES) & drift["statistic"].isin(ANNOUNCED) & drift["tier"].isin(ASKS_PEOPLE)]
+    days = pd.to_datetime(asked["day"]).dt.date
+    for day, column, statistic in zip(days, asked["column_name"], asked["statistic"], strict=True):
+        for event in events:
+            if event.covers(day) and event.announces(column, statistic):
+                yield Asked(day, column, statistic, event.id), event
+
+
 def explain(
-    drift: pd.DataFrame, events: Sequence[KnownEvent], gates: Mapping[str, float], *, earlier: pd.DataFrame
+    drift: pd.DataFrame,
+    events: Sequence[KnownEvent],
+    gates: Mapping[str, float],
+    *,
+    earlier: pd.DataFrame,
+    announced: Announced = MappingProxyType({}),
 ) -> pd.DataFrame:
     """The rows of ``drift`` with column ``event`` and, where one explains a shift, tier ``expected``.
 
@@ -114,6 +148,7 @@ def explain(
         events: every declared event.
         gates: size gate per statistic.
         earlier: rows of ``drift`` about days before; sizes of earlier occurrences are looked up in it and in ``drift``.
+        announced: how much of a fault an event had announced; what is not in it was not announced.
     """
     days = pd.to_datetime(drift["day"]).dt.date
     covering = {day: [event for event in events if event.covers(day)] for day in set(days)}
@@ -122,14 +157,17 @@ def explain(
     history = pd.concat([earlier[list(HISTORY)], drift[list(HISTORY)]]) if len(earlier) else drift[list(HISTORY)]
     history = history.assign(day=pd.to_datetime(history["day"]).dt.date)
     found = drift.copy()
-    asked = drift["statistic"].isin(SHIFTS) & drift["tier"].isin(["moderate", "severe"])
+    asked = drift["statistic"].isin((*SHIFTS, *ANNOUNCED)) & drift["tier"].isin(ASKS_PEOPLE)
     for index in drift.index[asked]:
         row = drift.loc[index]
         for event in covering[days[index]]:
             if not _is_in_scope(event, row):
                 continue
-            largest = _envelope(event, row, events, gates, history)
-            tier, name, said = _explained(event, row, largest)
+            if row["statistic"] in ANNOUNCED:
+                question = Asked(days[index], str(row["column_name"]), str(row["statistic"]), event.id)
+                tier, name, said = _announced(event, row, gates, announced.get(question, 0.0))
+            else:
+                tier, name, said = _explained(event, row, _envelope(event, row, events, gates, history))
             found.loc[index, ["tier", "event", "reason"]] = [tier, name, f"{row['reason']}; {said}"]
             if tier == "expected":
                 break
@@ -141,10 +179,13 @@ HISTORY = ("day", "column_name", "statistic", "size")
 
 def _is_in_scope(event: KnownEvent, row: "pd.Series[Any]") -> bool:
     is_named = ALL in event.features or row["column_name"] in event.features
+    is_of_slice = ALL in event.slices or row["slice"] in event.slices
+    if row["statistic"] in ANNOUNCED:
+        return is_named and is_of_slice and event.announces(str(row["column_name"]), str(row["statistic"]))
     is_up = row["value"] >= row["expected"]
     has_side = not str(row["statistic"]).startswith("distance")
     is_turned = event.direction == "any" or not has_side or (event.direction == "up") == is_up
-    return is_named and is_turned and (ALL in event.slices or row["slice"] in event.slices)
+    return is_named and is_turned and is_of_slice
 
 
 def _envelope(
@@ -175,3 +216,22 @@ def _explained(event: KnownEvent, row: "pd.Series[Any]", largest: float) -> tupl
         said = f"{event.id} explains up to {largest:.2g}, and this is {row['size']:.2g}"
         return str(row["tier"]), event.id, said
     return "expected", event.id, f"expected: {event.reason}"
+
+
+def _announced(
+    event: KnownEvent, row: "pd.Series[Any]", gates: Mapping[str, float], share: float
+) -> tuple[str, str | None, str]:
+    """Tier, event and words of new texts or numbers out of range, of which the event had announced a share of all rows.
+
+    What is left is judged by the size gate; a severe fault stays one if what is left alone would be.
+    """
+    if not event.is_known_before:
+        said = f"explained in hindsight by {event.declared_by} on {event.declared_on}: {event.reason}"
+        return str(row["tier"]), f"{event.id} (in hindsight)", said
+    rest, gate = max(row["value"] - share, 0.0), gates[str(row["statistic"])]
+    excess = round(rest - row["expected"], 9)
+    if excess < gate:
+        return "expected", event.id, f"expected: {event.reason} announced {share:.1%}"
+    said = f"{event.id} announced {share:.1%}, and not {rest:.1%}"
+    is_grave = excess >= max(SEVERE_TIMES_GATE * gate, MIN_SEVERE_NULL_SHIFT)
+    return str(row["tier"]) if is_grave else "moderate", event.id, said

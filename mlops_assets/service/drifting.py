@@ -21,6 +21,10 @@ class AlarmBudget(Policy):
 class KnownEvent(Policy):
     """A planned change that explains shifts in the columns it names, up to a size, and no fault anywhere.
 
+    The one exception is what it announces word for word: ``new_categories`` names texts that were never seen before,
+    ``ranges`` the lowest and highest number of a column, for instance ``{"weight": (0, 40)}``. Whatever else is new or
+    out of range in that column stays a fault.
+
     It counts as known on its days if it was declared before the first of them. Declared later it is an explanation
     in hindsight: it needs ``declared_by`` and changes no tier.
     """
@@ -41,6 +45,15 @@ class KnownEvent(Policy):
         default={}, description="Largest size it explains, per statistic, in the unit of the statistic's gate."
     )
     no_rows: bool = Field(default=False, description="A non-business day: no rows are no fault.")
+    new_categories: dict[str, tuple[str, ...]] = Field(default={}, description="Column -> new texts that are expected.")
+    ranges: dict[str, tuple[float, float]] = Field(
+        default={}, description="Column -> lowest and highest number that is expected, both included."
+    )
+
+    def announces(self, column: str, statistic: str) -> bool:
+        """Whether it says which new texts, or which range, a column will have."""
+        is_text = statistic == "new_category" and column in self.new_categories
+        return is_text or (statistic == "out_of_range" and column in self.ranges)
 
     @property
     def is_known_before(self) -> bool:
@@ -62,6 +75,18 @@ class KnownEvent(Policy):
                 f"event '{self.id}': declared on {self.declared_on}, when it had begun; "
                 "name who explains it in declared_by"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _announces_what_it_names(self) -> "KnownEvent":
+        for column in (*self.new_categories, *self.ranges):
+            if column not in self.features and "all" not in self.features:
+                raise ValueError(f"event '{self.id}': it announces something about '{column}'; name it in features too")
+        for column, (low, high) in self.ranges.items():
+            if not low <= high:
+                raise ValueError(f"event '{self.id}': the range of '{column}' begins at {low:g} and ends at {high:g}")
+        if empty := sorted(column for column, texts in self.new_categories.items() if not texts):
+            raise ValueError(f"event '{self.id}': new_categories of {', '.join(empty)} names no text")
         return self
 
 

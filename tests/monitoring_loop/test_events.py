@@ -11,7 +11,7 @@ import yaml
 
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.drift import drift_frame, size_gates
-from mlops_assets.monitoring_loop.events import closed_days, days_of_earlier, explain, known_events
+from mlops_assets.monitoring_loop.events import Asked, closed_days, days_of_earlier, explain, known_events
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.monitoring import DriftPolicy
 
@@ -64,6 +64,24 @@ def test_more_than_it_may_explain_or_the_other_way_keeps_its_tier():
     assert list(rows["tier"]) == ["moderate", "moderate"]
     assert rows["event"][0] == "thanksgiving" and "explains up to 0.6" in rows["reason"][0]
     assert pd.isna(rows["event"][1])
+
+
+def test_only_a_text_or_a_range_that_was_announced_is_expected_and_its_rest_is_judged():
+    """A fifth of the rows is new, of which an event has announced some: what is left decides."""
+    opening = a_holiday(features=("airline",), new_categories={"airline": ("XP",)}, direction="down")
+    new = found("airline", "new_category", "severe", value=0.2)
+    tiers = {}
+    for share in (0.195, 0.18, 0.1, 0.0):
+        asked = {Asked(THURSDAY, "airline", "new_category", "thanksgiving"): share}
+        rows = explain(
+            drift_frame([new]).assign(expected=0.0), [opening], GATES, earlier=drift_frame([]), announced=asked
+        )  # type: ignore[list-item]
+        tiers[share] = rows["tier"][0]
+    assert tiers == {0.195: "expected", 0.18: "moderate", 0.1: "severe", 0.0: "severe"}
+    others = [found("airline", statistic, "severe") for statistic in ("null_share", "constant", "out_of_range")]
+    asked = {Asked(THURSDAY, "airline", statistic, "thanksgiving"): 1.0 for statistic in ("null_share", "out_of_range")}
+    rows = explain(drift_frame(others), [opening], GATES, earlier=drift_frame([]), announced=asked)  # type: ignore[arg-type]
+    assert list(rows["tier"]) == ["severe"] * 3
 
 
 def test_a_mean_that_moves_alone_may_be_as_large_as_a_mean_and_nulls_alone_are_never_explained():
@@ -136,6 +154,8 @@ events:
         (GOOD.replace("declared_on: 2013-01-01", "declared_on: 2013-05-02"), "name who explains it in declared_by"),
         (GOOD.replace("events:", "happenings:"), "the one field 'events'"),
         (GOOD + GOOD.replace("\nevents:\n", ""), "['may_day'] stand there twice"),
+        (GOOD + "    ranges: {weight: [0, 9]}\n", "announces something about 'weight'; name it in features too"),
+        (GOOD + "    ranges: {rows: [9, 0]}\n", "the range of 'rows' begins at 9 and ends at 0"),
         (GOOD + "    max_size: {null_share: 0.5}\n", "events.yaml > may_day > max_size.null_share"),
     ],
 )
