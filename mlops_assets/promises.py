@@ -4,11 +4,10 @@ import importlib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-from mlops_assets.adapters.calendar import wall_clock
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError, UnknownNameError
-from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps
+from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps, proposed
 from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.own_metrics import load_metric
 from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
@@ -73,11 +72,20 @@ def promises(world: World) -> Iterator[Line]:
         f"at most {drift.alarm_budget.tier2_a_quarter:g} false alarms a quarter, severe on "
         f"{len(drift.critical_features)} critical features, baseline {drift.baseline_days} days",
     )
+    yield "critical features", critical_choice(world)
     yield from plain_rules(world)
     events = known_events(drift)
     check_announced(service, events)
     late = [event.id for event in events if not event.is_known_before]
     yield "known events", f"{len(events)}" + (f"; in hindsight: {', '.join(late)}" if late else "")
+
+
+def critical_choice(world: World) -> str:
+    """What is declared critical, who confirmed it, and what the newest candidate's importances propose."""
+    drift, found = world.service.drift, proposed(newest_importance(world))
+    by = f"confirmed by {drift.critical_confirmed_by}" if drift.critical_confirmed_by else "confirmed by nobody"
+    says = f"proposed by importance: {', '.join(found)}" if found else "none proposed: no candidate was evaluated yet"
+    return f"{', '.join(drift.critical_features) or 'none'}; {by}; {says}"
 
 
 def check_announced(service: MLService, events: Sequence[KnownEvent]) -> None:
@@ -212,9 +220,18 @@ def uncovered(world: World) -> list[Gap]:
     around = Around(
         expected, newest_importance(world), needed_playbooks=pages,
         playbooks={name for name in pages if template_path(world.service, name).is_file()},
-        switched_off=stopped(world), today=wall_clock().date(),
+        switched_off=stopped(world), events=known_events(world.service.drift),
+        today=today_of(world),
     )  # fmt: skip
     return gaps(world.service, around)
+
+
+def today_of(world: World) -> date:
+    """The service's own day: excuses and events of a demo end in its year, not in the wall clock's."""
+    if world.service.clock == "wall":
+        return world.calendar.day_of(world.clock())
+    has_history = "quality" in world.lake.tables()  # asking would make a ledger
+    return world.calendar.day_of(world.now()) if has_history else world.service.first_day
 
 
 def expected_columns(world: World, source: Source) -> set[str]:

@@ -11,6 +11,7 @@ from datetime import date
 import sqlglot
 from sqlglot import exp
 
+from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.features import LatestView, RequestView, View, WindowView
 from mlops_assets.service.operations import SwitchedOff
 from mlops_assets.service.service import MLService
@@ -31,6 +32,7 @@ class Around:
         playbooks: names of the playbook pages that exist.
         needed_playbooks: names of the pages that incidents of this service open.
         switched_off: sensors and schedules that do not run.
+        events: the declared known events.
         today: for expiries.
     """
 
@@ -39,6 +41,7 @@ class Around:
     playbooks: Collection[str] = ()
     needed_playbooks: Collection[str] = ()
     switched_off: Collection[str] = ()
+    events: Collection[KnownEvent] = ()
     today: date = date.min
 
 
@@ -64,6 +67,7 @@ def gaps(service: MLService, around: Around) -> list[Gap]:
         *critical_ones(service, around),
         *without_playbook(around),
         *without_reason(service, around),
+        *expired_events(around),
     ]
 
 
@@ -173,19 +177,36 @@ def excused(service: MLService) -> dict[str, SwitchedOff]:
 def without_reason(service: MLService, around: Around) -> Iterator[Gap]:
     """What is switched off without somebody who answers for it, and excuses that have expired."""
     known = excused(service)
-    off = set(around.switched_off)
-    off |= {
-        name
-        for name, is_off in (
-            ("calibration", service.quality.calibration is None),
-            ("digest", service.incidents.digest == "never"),
-            ("rollback", not service.rollback.on and not service.is_monitor_only),
-        )
-        if is_off
-    }
-    for name in sorted(off):
+    for name in sorted({*around.switched_off, *muted(service)}):
         if name not in known:
             yield Gap(f"{name}, which is off,", "owner, reason and expiry", "declare it in operations.switched_off")
     for name, one in sorted(known.items()):
         if one.until < around.today:
             yield Gap(f"{name}, off by {one.by} until {one.until},", "valid excuse", "switch it on, or renew it")
+
+
+def muted(service: MLService) -> list[str]:
+    """Names of what the declaration switches off, or lets record and tell nobody.
+
+    Plain rules and sentences about quality that are only recorded count: a rule that tells nobody looks like one.
+    """
+    quality, drift, is_theirs = service.quality, service.drift, service.is_monitor_only
+    switches = {
+        "calibration": quality.calibration is None and service.task == "binary",
+        "harm": quality.harm is None,
+        "digest": service.incidents.digest == "never",
+        "rollback": not service.rollback.on and not is_theirs,
+        "retraining": not is_theirs and service.model.cadence == "never" and not service.retrain_when,
+        "training_growth": not is_theirs and service.operations.max_training_growth is None,
+    }
+    silent = [f"rule:{rule.measure}" for rule in drift.rules if rule.tier == "recorded"]
+    silent += [f"rule:{rule.sentence}" for rule in quality.degradation if rule.tier == "expected"]
+    return [*(name for name, is_off in switches.items() if is_off), *silent]
+
+
+def expired_events(around: Around) -> Iterator[Gap]:
+    """Known events that go on and are believed no more: they mute nothing, and nobody may have noticed."""
+    for event in around.events:
+        if event.expiry < around.today <= event.end:
+            thing = f"known event {event.id}, declared by {event.owner} until {event.expiry},"
+            yield Gap(thing, "valid expiry", f"it goes on until {event.end}; renew it, or let it end")

@@ -88,8 +88,9 @@ class DailyBill(Policy):
 class SwitchedOff(Policy):
     """Something that would watch and does not: who decided it, why, and until when it is excused.
 
-    ``name`` is that of a sensor or schedule, ``calibration``, ``digest``, ``rollback``, or ``critical:<feature>`` for
-    an important feature that is not declared critical on purpose.
+    ``name`` is that of a sensor or schedule; ``calibration``, ``harm``, ``digest``, ``rollback``, ``retraining`` or
+    ``training_growth``; ``rule:<measure or sentence>`` of a rule that only records; or ``critical:<feature>`` of an
+    important feature that is not declared critical on purpose.
     """
 
     name: str = Field(min_length=1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
-from toy_world import a_service, orders, scans
+import pytest
+from toy_world import a_service, a_world, orders, scans
 
 from mlops_assets import (
     DegradationRule,
     DriftPolicy,
+    DriftRule,
     ErrorObjective,
     FreshnessObjective,
     IncidentPolicy,
@@ -22,6 +25,8 @@ from mlops_assets import (
     SwitchedOff,
 )
 from mlops_assets.monitoring_loop.coverage import Around, gaps
+from mlops_assets.promises import promises
+from mlops_assets.service.drifting import KnownEvent
 
 TODAY = date(2024, 4, 1)
 COVERED = Around(
@@ -147,3 +152,52 @@ def test_an_incident_without_a_page_is_told():
     assert told(watched(), needed_playbooks=("quality", "score")) == [
         "incident 'score' has no playbook: write the page score.md"
     ]
+
+
+def test_an_event_that_goes_on_after_its_expiry_is_listed_and_one_that_is_over_is_not():
+    sale = KnownEvent(
+        id="sale", kind="sale", start=date(2024, 3, 20), end=TODAY, declared_on=date(2024, 3, 1), owner="Mia",
+        reason="spring sale", expiry=date(2024, 3, 25), features=("all",),
+    )  # fmt: skip
+    over = sale.model_copy(update={"id": "over", "end": date(2024, 3, 31)})
+    assert told(watched(), events=(sale, over)) == [
+        "known event sale, declared by Mia until 2024-03-25, has no valid expiry: it goes on until 2024-04-01; "
+        "renew it, or let it end"
+    ]
+    assert told(watched(), events=(sale,), today=date(2024, 3, 25)) == []
+
+
+MUTES = {
+    "harm": {"quality": {"harm": None}},
+    "training_growth": {"operations": {"max_training_growth": None}},
+    "retraining": {"model": {"cadence": "never"}},
+    "rule:psi": {"drift": {"rules": (DriftRule(measure="psi", threshold=0.2),)}},
+    "rule:brier above 0.3": {"quality": {"degradation": (
+        DegradationRule(metric="brier", above=0.3, of_days=1, broken_days=1, tier="expected"),
+    )}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTES)
+def test_what_records_and_tells_nobody_is_a_mute_and_needs_owner_reason_and_expiry(name: str):
+    ((part, changes),) = MUTES[name].items()
+    excuse = SwitchedOff(name=name, by="Mia", reason="too noisy", until=TODAY)
+    service = watched()
+    parts = ("operations", "model", "quality", "drift", "sources", "incidents")
+    silent = a_service(**{
+        **{name: getattr(service, name) for name in parts},
+        part: getattr(service, part).model_copy(update=changes),
+    })  # fmt: skip
+    assert told(silent) == [
+        f"{name}, which is off, has no owner, reason and expiry: declare it in operations.switched_off"
+    ]
+    excused = silent.operations.model_copy(update={"switched_off": (excuse,)})
+    assert told(silent.model_copy(update={"operations": excused})) == []
+
+
+def test_the_check_prints_what_is_proposed_as_critical_and_who_confirmed_it(tmp_path: Path):
+    assert dict(promises(a_world(tmp_path, watched())))["critical features"] == (
+        "weight, last_delay; confirmed by Mia; none proposed: no candidate was evaluated yet"
+    )
+    bare = dict(promises(a_world(tmp_path, a_service())))["critical features"]
+    assert bare.startswith("none; confirmed by nobody; ")
