@@ -1,15 +1,16 @@
 """What rules say about days that are closed: the same functions over stored ``quality``; nothing is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import copy_sql, literal, open_engine, put, register_days, run
 from mlops_assets.closing.roles import ROLE_COLUMNS, told_by_ledger
 from mlops_assets.closing.world import World, arrow
-from mlops_assets.monitoring_loop.evidence import reach_days, read_evidence
+from mlops_assets.monitoring_loop.evidence import asked_by, reach_days, read_evidence
 from mlops_assets.monitoring_loop.grid import history_days, series_from_profiles
 from mlops_assets.monitoring_loop.plain_rules import RuleRecord, records
+from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality
 from mlops_assets.tables import BY_NAME
 
@@ -17,11 +18,11 @@ BLOCK_DAYS = 28
 QUARTER_DAYS = 91
 
 
-def stored_quality_sql(label_version: str) -> str:
-    """SQL of the rows that rules read: quality (whole days, and slices of single days), and the KPI as a metric."""
+def stored_quality_sql(label_version: str, slices: Iterable[str]) -> str:
+    """SQL of the rows that rules read: quality (of all, of some slices, of any slice on a day), and the KPI."""
     return f"""
         select * from (
-            select * from quality where slice = 'all' or window_days = 1
+            select * from quality where window_days = 1 or slice in ({", ".join(literal(part) for part in slices)})
             union all by name select * exclude (total, expected, alarms, kpi), kpi as metric from kpi
         ) where label_version in ({literal(label_version)}, '')
     """
@@ -38,7 +39,8 @@ def judged_days(world: World, first: date, last: date) -> list[QualityJudgement]
         start = first - timedelta(days=reach_days(world.service, "quality"))
         for name in ("quality", "kpi"):
             world.lake.view(con, name, BY_NAME[name].columns, first=start, last=last)
-        run(con, copy_sql("all_quality", stored_quality_sql(world.service.label.version)))
+        read = {ALL, *(asked.slice for asked in asked_by(world.service))}
+        run(con, copy_sql("all_quality", stored_quality_sql(world.service.label.version, sorted(read))))
         register_days(con, world.calendar, start, last)
         return [
             found

@@ -54,7 +54,9 @@ def kpi_asked_sql(label_version: str) -> str:
     return f"""
         select day, prediction_day, window_days, version, role, slice, label_version, n, completeness, state,
                case when state = 'open' then 'no label yet' else reason end as reason
-        from quality where metric = 'positive_share' and label_version = {literal(label_version)}
+        from quality
+        where metric = 'positive_share' and label_version = {literal(label_version)}
+          and (slice = {literal(ALL)} or role = {literal(SERVED)})
     """
 
 
@@ -190,7 +192,7 @@ def single_days_sql(name: str, *, is_one_sided: bool) -> str:
             from kpi_asked as a left join kpi_days as d using (day, prediction_day, version, role, slice)
             left join kpi_known as k on k.day = a.day and k.label_version = a.label_version
                                     and k.age_days = a.day - a.prediction_day and k.slice = a.slice
-            where window_days = 1 and (slice = {literal(ALL)} or role = {literal(SERVED)})
+            where window_days = 1
         ), summed as (
             select *, case when reason is null and counted > 1 then {total} end as total, {below} as below,
                    {squares} as squares from asked

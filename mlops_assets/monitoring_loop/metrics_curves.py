@@ -4,7 +4,7 @@ A curve is what stands at each distinct score, from the highest down. Labels to 
 ``metrics.py``. Over several days the value is pooled and the interval comes from the spread of the daily values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +48,15 @@ class ScoreCurve:
             return positives, self.negatives + self.positives - positives
         return positives, self.negatives / weights.negative
 
-    def __add__(self, other: "ScoreCurve") -> "ScoreCurve":
-        """Two days as one."""
-        score, place = np.unique(-np.append(self.score, other.score), return_inverse=True)
-        sums = [
-            np.bincount(place, weights=np.append(mine, theirs), minlength=len(score)).astype(np.float64)
-            for mine, theirs in ((self.positives, other.positives), (self.negatives, other.negatives))
-        ]
-        return ScoreCurve(-score, sums[0], sums[1])
+
+def together(days: Sequence[ScoreCurve]) -> ScoreCurve:
+    """Several days as one."""
+    score, place = np.unique(-np.concatenate([day.score for day in days]), return_inverse=True)
+    positives, negatives = (
+        np.bincount(place, weights=np.concatenate(rows), minlength=len(score)).astype(np.float64)
+        for rows in ([day.positives for day in days], [day.negatives for day in days])
+    )
+    return ScoreCurve(-score, positives, negatives)
 
 
 def average_precision(curve: ScoreCurve, weights: Weights, level: float) -> float:

@@ -100,6 +100,7 @@ def count(
         corrected.setdefault(day, set()).add(prediction_day)
     windows = [w for day in days for w in windows_of(service, calendar, corrected.get(day, set()), day)]
     asked = pd.DataFrame({"day": [w.day for w in windows], "last": [w.last for w in windows]}, dtype="datetime64[us]")
+    asked["is_sliced"] = [w.length in service.quality.sliced_windows for w in windows]
     asked["length"], asked["number"] = np.array([w.length for w in windows], dtype=np.int32), np.arange(len(windows))
     con.register("given_questions", asked)
     run(con, quality_counts.asked_sql("given_questions"))

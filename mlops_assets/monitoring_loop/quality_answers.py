@@ -4,18 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from math import ceil
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops_assets.adapters.engine import frame, literal, rows
-from mlops_assets.monitoring_loop import metrics, quality_counts
+from mlops_assets.adapters.engine import literal, rows
+from mlops_assets.monitoring_loop import metrics
 from mlops_assets.monitoring_loop.label_noise import Audited, Wrong
 from mlops_assets.monitoring_loop.metrics import Z95, Array, Completeness, Estimate, KnownDays, Noise
 from mlops_assets.monitoring_loop.profiles import ALL
-from mlops_assets.monitoring_loop.quality_counts import BINS, HISTOGRAM_FROM
+from mlops_assets.monitoring_loop.quality_aucs import Ranked, pooled_aucs
 from mlops_assets.monitoring_loop.quality_curves import curve_estimates
 from mlops_assets.monitoring_loop.questions import Questions, taken
 from mlops_assets.service.service import MLService
@@ -56,15 +57,14 @@ class Known:
         numbers[:, 2:] = 0.0
         errors, curves = np.zeros((2, len(question))), np.zeros(len(question), dtype=np.int64)
         needed = 1 if label.is_one_sided or label.splits_at is None else len(OUTCOMES)
-        slices, of_day = table["slice"].to_numpy(object), table["day"].to_numpy(object)
-        for place in np.flatnonzero(is_open):
-            part, key = slices[question[place]], (of_day[question[place]], int(ages[place]))
-            found = [told.get((*key, y, part)) or told.get((*key, y, ALL), unknown) for y in OUTCOMES]
-            (positive, low_1, of_1, both, curves[place], _), (negative, low_0, of_0, *_) = found
-            numbers[place] = positive, negative, of_1, of_0, both
-            errors[:, place] = error_of(positive, low_1), error_of(negative, low_0)
+        for (youth, day, part), places in alike(table, question, -ages, is_open).items():
+            found = [told.get((day, -youth, y, part)) or told.get((day, -youth, y, ALL), unknown) for y in OUTCOMES]
+            (positive, low_1, of_1, both, curve, _), (negative, low_0, of_0, *_) = found
+            numbers[places], curves[places] = (positive, negative, of_1, of_0, both), curve
+            errors[:, places] = [[error_of(positive, low_1)], [error_of(negative, low_0)]]
             why = next((y[-1] for y in found[:needed] if not (y[0] or 0.0) >= MIN_COMPLETENESS), None)
-            reasons[question[place]] = reasons[question[place]] or why
+            for place in question[places] if why else ():
+                reasons[place] = reasons[place] or why
         daily = KnownDays(Completeness.of(numbers, is_one_sided=label.is_one_sided), errors[0], errors[1], curves)
         single = np.where(questions.is_single[:, None], numbers[questions.starts], [1.0, 1.0, 0.0, 0.0, 0.0])
         came, starts = questions.daily.positive.n, questions.starts
@@ -83,6 +83,16 @@ class Known:
     def part(self, is_wanted: NDArray[np.bool_]) -> Completeness:
         """Of some questions."""
         return self.completeness.part(is_wanted)
+
+
+def alike(
+    table: pd.DataFrame, question: NDArray[np.int64], youth: NDArray[np.int64], is_open: NDArray[np.bool_]
+) -> dict[Any, NDArray[np.int64]]:
+    """The open days of questions that rest on the same share: by minus their age (so oldest first), day and slice."""
+    places = np.flatnonzero(is_open)
+    asked = pd.DataFrame({"youth": youth[places], "day": table["day"].to_numpy()[question[places]]})
+    asked["slice"] = table["slice"].to_numpy()[question[places]]
+    return {key: places[at] for key, at in asked.groupby(["youth", "day", "slice"]).indices.items()}
 
 
 def error_of(share: float | None, low: float | None) -> float:
@@ -119,8 +129,10 @@ def answers(
     pooled = {id(known): np.empty(0), id(whole): np.empty(0)}
     if "auc" in service.quality.metrics:
         is_fresh = ~is_single & (questions.table["state"] == "provisional").to_numpy()
-        raw = pooled_aucs(con, questions, whole, ~is_single)
-        right = np.where(is_fresh, pooled_aucs(con, questions, known, is_fresh), raw)
+        is_known = known.reasons == None  # noqa: E711  element by element
+        ranked = Ranked.read(con)
+        raw = pooled_aucs(ranked, questions, whole.daily.shares, ~is_single)
+        right = np.where(is_fresh, pooled_aucs(ranked, questions, known.daily.shares, is_fresh & is_known), raw)
         pooled = {id(known): right[~is_single], id(whole): raw[~is_single]}
     with np.errstate(divide="ignore", invalid="ignore"):
 
@@ -156,81 +168,6 @@ def merged(is_single: NDArray[np.bool_], daily: Estimate, long: Estimate) -> Est
         return found
 
     return Estimate(both(daily.value, long.value), both(daily.low, long.low), both(daily.high, long.high))
-
-
-WEIGHT_UNIT = 1_000_000
-"""What a label stands for is counted in 1e-6."""
-
-
-def pooled_aucs(
-    con: duckdb.DuckDBPyConnection, questions: Questions, known: Known, is_wanted: NDArray[np.bool_]
-) -> Array:
-    """AUC over all rows of the wanted questions: exact below ``HISTOGRAM_FROM`` labels, from histograms above.
-
-    A positive that came stands for 1 / G positives and, where the others hide among the negatives, for 1 - 1 / G
-    negatives; a negative that came for 1 / G negatives.
-    """
-    found = np.full(len(questions.table), np.nan)
-    counts, shares = questions.counts, known.daily.shares
-    is_asked = is_wanted & (counts.positive.n > 0) & (counts.negative.n > 0)
-    is_asked &= known.reasons == None  # noqa: E711  element by element
-    is_large = counts.counted >= HISTOGRAM_FROM
-    positive, negative = (
-        np.round(WEIGHT_UNIT / np.where(share > 0, share, 1.0)).astype(np.int64)
-        for share in (shares.positive, shares.negative)
-    )
-    members = pd.DataFrame(
-        {
-            "question": questions.spread(np.arange(len(questions.table))),
-            "state": questions.states,
-            "group_id": questions.spread(questions.table["group_id"].to_numpy()),
-            "positive_weight": positive,
-            "hidden_weight": WEIGHT_UNIT - positive if shares.is_one_sided else np.zeros_like(positive),
-            "negative_weight": np.full_like(positive, WEIGHT_UNIT) if shares.is_one_sided else negative,
-        }
-    )
-    for is_theirs, aucs_of in ((is_asked & ~is_large, exact_aucs), (is_asked & is_large, histogram_aucs)):
-        if is_theirs.any():
-            wanted = members[questions.spread(is_theirs)]
-            con.register("quality_members", wanted)
-            for question, value in aucs_of(con, wanted):
-                found[question] = value
-            con.unregister("quality_members")
-    return found
-
-
-def exact_aucs(con: duckdb.DuckDBPyConnection, members: pd.DataFrame) -> Iterator[tuple[int, float]]:
-    """AUC over the rows themselves, of all small windows in one query."""
-    for question, below, pairs in rows(con, quality_counts.exact_aucs_sql()):
-        yield question, below / pairs
-
-
-def histogram_aucs(con: duckdb.DuckDBPyConnection, members: pd.DataFrame) -> Iterator[tuple[int, float]]:
-    """AUC from the score histograms of the days of a window, as if scores within a bin were ties.
-
-    The error is at most half the chance that a positive and a negative share a bin, and in practice far
-    less, since within a bin they hardly differ: 5e-6 on 2,000 rows, 1e-6 on 25,000.
-    """
-    cells = frame(con, quality_counts.histograms_sql())
-    keys = pd.MultiIndex.from_frame(cells[["state", "group_id"]])
-    distinct = keys.unique()
-    bins = np.zeros((2, len(distinct), BINS))
-    at = (distinct.get_indexer(keys), cells["bin"].to_numpy())
-    bins[0][at], bins[1][at] = cells["negatives"], cells["positives"]
-    place = distinct.get_indexer(pd.MultiIndex.from_frame(members[["state", "group_id"]]))
-    asked = members["question"].to_numpy(np.int64)
-    weights = members[["positive_weight", "hidden_weight", "negative_weight"]].to_numpy(np.float64).T / WEIGHT_UNIT
-    for question in np.unique(asked):
-        mine = np.flatnonzero((asked == question) & (place >= 0))
-        day, (positive, hidden, negative) = place[mine], weights[:, mine]
-        if (positive == 1).all() and (negative == 1).all():
-            negatives, positives = bins[:, day].sum(axis=1)
-        else:
-            came = bins[1, day]
-            positives, negatives = positive @ came, negative @ bins[0, day] + hidden @ came
-        lower = np.cumsum(negatives) - negatives
-        below = float((positives * (2 * lower + negatives)).sum())
-        yield int(question), below / float(2 * positives.sum() * negatives.sum())
 
 
 def completeness_sql(relation: str, version: str) -> str:

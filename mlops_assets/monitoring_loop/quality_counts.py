@@ -2,7 +2,7 @@
 
 What is counted for a prediction day depends on the day of the question only through the label events and predictions
 that came by then; each such *state* of a prediction day is counted once and shared by all questions that look at it.
-Slices are counted only in the states that a single day asks for.
+Slices are counted only in the states that a question about slices asks for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,24 +80,24 @@ def calendar_sql() -> str:
 
 
 def asked_sql(given: str) -> str:
-    """SQL of ``quality_asked``: what is asked, numbered; days as dates."""
+    """SQL of ``quality_asked``: what is asked, numbered, and whether of slices too; days as dates."""
     return f"""
         create or replace temp table quality_asked as
-        select number, day::date as day, last::date as last, length from {given}
+        select number, day::date as day, last::date as last, length, is_sliced from {given}
     """
 
 
 def cells_sql() -> str:
     """SQL of ``quality_cells``: per question and prediction day the state that answers it.
 
-    Reads   ``quality_asked(number, day, last, length)``.
+    Reads   ``quality_asked(number, day, last, length, is_sliced)``.
     A state is a prediction day with the last day that brought news of it; one without news has no state.
     """
     return f"""
         create or replace temp table quality_cells as
         select *, (prediction_day - date '1970-01-01') * {STATES_A_DAY} + (as_of - prediction_day) as state
         from (
-            select number, length, last, prediction_day, max(news.day) as as_of
+            select number, length, last, is_sliced, prediction_day, max(news.day) as as_of
             from quality_asked as asked
             join (
                 select prediction_day, logged_on as day from quality_scored
@@ -114,7 +114,7 @@ def flat_sql(slices: int, label: LabelDefinition) -> str:
     """SQL of ``quality_flat``: one prediction in one state, with what is known of it then; hashes stand for names.
 
     ``source`` and ``truth`` are its rows in ``quality_scored`` and ``quality_truth``. ``is_positive`` is null without
-    a score, and without a label unless such a request counts as negative. ``is_sliced``: single days ask for it.
+    a score, and without a label unless such a request counts as negative. ``is_sliced``: its slices are asked for.
     """
     is_positive = f"value > {label.splits_at!r}" if label.splits_at is not None else "if(value is null, null, true)"
     if label.is_one_sided:
@@ -125,7 +125,7 @@ def flat_sql(slices: int, label: LabelDefinition) -> str:
                case when score is not null then {is_positive} end as is_positive,
                scored.rowid as source, truth.rowid as truth{hashes_sql(slices)}
         from (
-            select prediction_day, as_of, state, bool_or(length = 1) as is_sliced
+            select prediction_day, as_of, state, bool_or(is_sliced) as is_sliced
             from quality_cells group by all
         ) as states
         join quality_scored as scored using (prediction_day)
@@ -143,8 +143,8 @@ def hashes_sql(slices: int) -> str:
 def rows_sql(slices: int, *, kept: Iterable[str]) -> str:
     """SQL of view ``quality_rows``: one prediction in one state and one group, with what is known of it then.
 
-    Each counts for its version, and for *served* if it was the answer; in slice *all* and, where single days
-    are asked for, in one slice per declared name. ``kept`` are further columns of ``quality_scored`` and
+    Each counts for its version, and for *served* if it was the answer; in slice *all* and, where slices are asked
+    for, in one slice per declared name. ``kept`` are further columns of ``quality_scored`` and
     ``quality_truth``.
     """
     kept = list(kept)
@@ -246,51 +246,27 @@ def bin_sql(bins: int) -> str:
 def answers_sql() -> str:
     """SQL of the counts of every question: one row per question, group and prediction day, oldest first.
 
-    Over several days: every version of the last day, and whatever answered; slices over single days only.
+    Over several days: every version of the last day, and whatever answered.
     """
     return f"""
-        select number, group_id, version, role, slice, prediction_day, state,
-               columns(* exclude (number, length, last, prediction_day, as_of, state, group_id, version, role, slice,
-                                  is_asked))::double
+        select number, group_id, state,
+               columns(* exclude (number, length, last, is_sliced, prediction_day, as_of, state, group_id, version,
+                                  role, slice, is_asked))::double
         from (
             select *, bool_or(prediction_day = last or version = '{SERVED}')
                           over (partition by number, group_id) as is_asked
             from quality_cells join quality_counts using (state)
-            where length = 1 or slice = {literal(ALL)}
+            where is_sliced or slice = {literal(ALL)}
         ) where is_asked
-        order by number, version, role, slice, prediction_day
+        order by number, group_id, prediction_day
     """
 
 
-def exact_aucs_sql() -> str:
-    """SQL of ``(question, below, pairs)``: the AUC of each question is below / pairs.
-
-    Reads   ``quality_members(question, state, group_id, positive_weight, hidden_weight, negative_weight)``: the states
-            and the group of each, and what a positive (as itself, and as a negative) and a negative stand for.
-    """
+def names_sql() -> str:
+    """SQL of ``(group_id, version, role, slice)``: what groups are called."""
     return """
-        select question, sum(positives * below)::double, (2 * sum(positives) * sum(negatives))::double
-        from (
-            select question, positives, negatives,
-                   2 * sum(negatives) over (partition by question order by score) - negatives as below
-            from (
-                select question, score, sum(positives::hugeint * positive_weight) as positives,
-                       sum(negatives::hugeint * negative_weight + positives::hugeint * hidden_weight) as negatives
-                from quality_hits join quality_members using (state, group_id)
-                group by all
-            )
-        )
-        group by question
-    """
-
-
-def histograms_sql() -> str:
-    """SQL of ``(state, group_id, bin, negatives, positives)``: non-empty score bins of what members name."""
-    return f"""
-        select state, group_id, {bin_sql(BINS)} as bin,
-               sum(negatives)::bigint as negatives, sum(positives)::bigint as positives
-        from quality_hits semi join quality_members using (state, group_id)
-        group by all order by all
+        select group_id, any_value(version) as version, any_value(role) as role, any_value(slice) as slice
+        from quality_counts group by group_id
     """
 
 

@@ -1,8 +1,6 @@
 """Measure: the declared metrics that need the whole order of the scores, for the questions of ``quality``."""
 
 from collections.abc import Iterator, Mapping
-from functools import reduce
-from operator import add
 
 import duckdb
 import numpy as np
@@ -16,6 +14,7 @@ from mlops_assets.monitoring_loop.metrics_curves import (
     Weights,
     daily_curve_metric,
     threshold_at_risk,
+    together,
 )
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.questions import Questions, places_of
@@ -56,14 +55,14 @@ def curve_estimates(
             usable = [curve for curve in daily if curve.positives.sum() and curve.negatives.sum()]
             if not usable:
                 continue
-            whole = reduce(add, usable)
+            whole = together(usable)
             raw[place] = CURVES[metric](whole, Weights(is_one_sided=is_one_sided), level)
             if questions.is_single[place]:
                 found[:, place] = daily_curve_metric(metric, whole, weights_of(completeness, place), level)
             else:
                 right = [curve for curve in weighed[place] if curve.positives.sum() and curve.negatives.sum()]
                 each = np.array([CURVES[metric](day, Weights(is_one_sided=is_one_sided), level) for day in right])
-                value = CURVES[metric](reduce(add, right), Weights(is_one_sided=is_one_sided), level)
+                value = CURVES[metric](together(right), Weights(is_one_sided=is_one_sided), level)
                 found[:, place] = pooled(value, each)
         yield metric, Estimate(*found), raw
     if set(declared) & set(APPROVAL):
@@ -138,16 +137,17 @@ def approval_estimates(
     """
     table = questions.table
     longest = int(table["window_days"].max()) if len(table) else 1
-    is_mature = np.asarray((table["window_days"] == longest) & (table["state"] == "final") & (longest > 1))
+    is_whole = table["slice"] == ALL
+    is_mature = np.asarray(is_whole & (table["window_days"] == longest) & (table["state"] == "final") & (longest > 1))
     thresholds = {
         (table.at[place, "day"], table.at[place, "group_id"]): threshold_at_risk(
-            reduce(add, days[place]), service.quality.max_risk_share
+            together(days[place]), service.quality.max_risk_share
         )
         for place in np.flatnonzero(is_mature)
         if days[place]
     }
     keys = list(zip(table["day"], table["group_id"], strict=True))
-    is_asked = np.asarray(questions.is_single & (table["slice"] == ALL))
+    is_asked = np.asarray(questions.is_single & is_whole)
     asked = pd.DataFrame(
         [(place, table.at[place, "number"], keys[place][1], thresholds[keys[place]])
          for place in np.flatnonzero(is_asked) if keys[place] in thresholds],

@@ -118,6 +118,7 @@ def read_references(con: duckdb.DuckDBPyConnection, table: pd.DataFrame) -> dict
     """Rates per day and band of the longest window that became final on a day."""
     longest = int(table["window_days"].max()) if len(table) else 1
     is_asked = (table["window_days"] == longest) & (table["state"] == "final") & (longest > 1)
+    is_asked &= table["slice"] == ALL
     cells = asked(con, table[is_asked], mature_bands_sql())
     by_day = dense(cells, ["question", "prediction_day"], ["n", "positives"])
     grouped: dict[int, list[NDArray[np.float64]]] = {}
@@ -136,15 +137,11 @@ def asked(con: duckdb.DuckDBPyConnection, questions: pd.DataFrame, sql: str) -> 
 
 
 def dense(cells: pd.DataFrame, keys: list[str], numbers: list[str]) -> dict[tuple[Any, ...], NDArray[np.float64]]:
-    """Per key an array with one row per number and one column per band."""
-    found: dict[tuple[Any, ...], NDArray[np.float64]] = {}
-    columns = cells[numbers].to_numpy(np.float64)
-    every = cells[keys].itertuples(index=False, name=None)
-    for key, band, values in zip(every, cells["band"], columns, strict=True):
-        if key not in found:
-            found[key] = np.zeros((len(numbers), BANDS))
-        found[key][:, band] = values
-    return found
+    """Per key an array with one row per number and one column per band; rows are sorted by key."""
+    is_new = (cells[keys] != cells[keys].shift()).any(axis=1).to_numpy()
+    found = np.zeros((int(is_new.sum()), len(numbers), BANDS))
+    found[np.cumsum(is_new) - 1, :, cells["band"].to_numpy()] = cells[numbers].to_numpy(np.float64)
+    return dict(zip(cells.loc[is_new, keys].itertuples(index=False, name=None), found, strict=True))
 
 
 def fresh_bands_sql() -> str:

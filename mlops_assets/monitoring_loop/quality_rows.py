@@ -121,46 +121,58 @@ def row_answers(
     if not measures and not own:
         return
     rows = Rows.read(con, service)
-    parts = [rows.of(questions, place) for place in range(len(questions.table))]
     labelled = questions.counts.counted if service.label.is_one_sided else questions.counts.n_labelled
     is_known = known.reasons == None  # noqa: E711  element by element
     is_asked = np.asarray((labelled >= max(service.quality.min_labels, 1)) & is_known, dtype=bool)
-    for metric, measure in measures.items():
-        yield answer_of(metric, measure, parts, is_asked, questions.is_single, known.daily)
-    if own:
-        given, bucket = own_rows(rows.cells, service.context), groups_of(rows, service)
-        for declared in own:
-            yield own_answer(declared, given, bucket, parts, is_asked, questions.is_single, known.daily)
+    told = {name: Told.empty(len(is_asked)) for name in (*measures, *(metric.name for metric in own))}
+    given = own_rows(rows.cells, service.context) if own else pd.DataFrame()
+    bucket = groups_of(rows, service) if own else np.empty(0, dtype=np.int64)
+    is_one_sided = known.daily.shares.is_one_sided
+    for place in np.flatnonzero(is_asked).tolist():  # the rows of one question at a time: windows of slices are many
+        chosen, is_single = rows.of(questions, place), bool(questions.is_single[place])
+        if chosen is None:
+            continue
+        shares = shares_of(known.daily, chosen.days, is_single=is_single)
+        for name, measure in measures.items():
+            tell(told[name], place, name, measure, chosen, shares, is_single=is_single, is_one_sided=is_one_sided)
+        for metric in own:
+            group = bucket[chosen.at] if is_single else chosen.part.day
+            tell_own(told[metric.name], place, metric, given, group, chosen, shares, is_one_sided=is_one_sided)
+    for name, answer in told.items():
+        yield Answer(name, Estimate(*answer.found), Estimate(answer.raw, answer.raw, answer.raw), answer.reasons)
 
 
-def answer_of(
-    metric: str,
-    measure: Measure,
-    parts: Sequence[Chosen | None],
-    is_asked: NDArray[np.bool_],
-    is_single: NDArray[np.bool_],
-    known: KnownDays,
-) -> Answer:
-    """One metric of every question, with the reason where it is not defined."""
-    found, raw = np.full((3, len(parts)), np.nan), np.full(len(parts), np.nan)
-    reasons = np.full(len(parts), None, dtype=object)
-    for place, chosen in enumerate(parts):
-        if chosen is None or not is_asked[place]:
-            continue
-        shares = shares_of(known, chosen.days, is_single=bool(is_single[place]))
-        part = chosen.part
-        try:
-            raw[place] = measure(part).value
-            if metric == "ndcg" and not shares.is_whole:
-                reasons[place] = WAITS
-                continue
-            value = measured(metric, measure, part, shares, is_one_sided=known.shares.is_one_sided)
-        except ValueError as error:
-            reasons[place] = str(error).removeprefix(f"{metric}: ")
-            continue
-        has_bounds = is_single[place] or not chosen.is_one_day  # a long window rests on one day alone: no bounds
-        found[:, place] = (value.value, value.low, value.high) if has_bounds else (value.value, np.nan, np.nan)
-    return Answer(metric, Estimate(*found), Estimate(raw, raw, raw), reasons)
+@dataclass(frozen=True)
+class Told:
+    """What has been found of one metric: value and bounds, raw value, and why there is none; one entry per question."""
+
+    found: Array
+    raw: Array
+    reasons: NDArray[np.object_]
+
+    @classmethod
+    def empty(cls, size: int) -> "Told":
+        """Nothing yet."""
+        return cls(np.full((3, size), np.nan), np.full(size, np.nan), np.full(size, None, dtype=object))
+
+
+def tell(
+    told: Told, place: int, metric: str, measure: Measure, chosen: Chosen, shares: Shares, *, is_single: bool,
+    is_one_sided: bool,
+) -> None:  # fmt: skip
+    """Put down one metric of one question, or the reason why it is not defined."""
+    part = chosen.part
+    try:
+        told.raw[place] = measure(part).value
+        if metric == "ndcg" and not shares.is_whole:
+            told.reasons[place] = WAITS
+            return
+        value = measured(metric, measure, part, shares, is_one_sided=is_one_sided)
+    except ValueError as error:
+        told.reasons[place] = str(error).removeprefix(f"{metric}: ")
+        return
+    has_bounds = is_single or not chosen.is_one_day  # a long window rests on one day alone: no bounds
+    told.found[:, place] = (value.value, value.low, value.high) if has_bounds else (value.value, np.nan, np.nan)
 
 
 def groups_of(rows: Rows, service: MLService) -> NDArray[np.int64]:
@@ -170,32 +182,20 @@ def groups_of(rows: Rows, service: MLService) -> NDArray[np.int64]:
     return rows.cells["bucket"].to_numpy(np.int64) % GROUPS
 
 
-def own_answer(
-    metric: OwnMetric,
-    given: pd.DataFrame,
-    bucket: NDArray[np.int64],
-    parts: Sequence[Chosen | None],
-    is_asked: NDArray[np.bool_],
-    is_single: NDArray[np.bool_],
-    known: KnownDays,
-) -> Answer:
-    """One metric of the service's own, of every question, with the reason where there is no value."""
-    found, reasons = np.full((3, len(parts)), np.nan), np.full(len(parts), None, dtype=object)
-    for place, chosen in enumerate(parts):
-        if chosen is None or not is_asked[place]:
-            continue
-        shares = shares_of(known, chosen.days, is_single=bool(is_single[place]))
-        if not shares.is_whole and (known.shares.is_one_sided or not metric.is_weighted):
-            reasons[place] = f"'{metric.name}' is measured when all labels are there"
-            continue
-        weight = chosen.part.known_by(shares, is_one_sided=known.shares.is_one_sided).weight
-        rows = given.iloc[chosen.at].assign(weight=weight).reset_index(drop=True)
-        has_days = not is_single[place]
-        outcome = own_value(metric, rows, chosen.part.day if has_days else bucket[chosen.at])
-        reasons[place] = outcome.reason
-        if outcome.value is not None:
-            found[:, place] = outcome.value.value, outcome.value.low, outcome.value.high
-    return Answer(metric.name, Estimate(*found), Estimate(found[0], found[0], found[0]), reasons)
+def tell_own(
+    told: Told, place: int, metric: OwnMetric, given: pd.DataFrame, group: NDArray[np.int64], chosen: Chosen,
+    shares: Shares, *, is_one_sided: bool,
+) -> None:  # fmt: skip
+    """Put down one metric of the service's own of one question, or the reason why there is no value."""
+    if not shares.is_whole and (is_one_sided or not metric.is_weighted):
+        told.reasons[place] = f"'{metric.name}' is measured when all labels are there"
+        return
+    weight = chosen.part.known_by(shares, is_one_sided=is_one_sided).weight
+    outcome = own_value(metric, given.iloc[chosen.at].assign(weight=weight).reset_index(drop=True), group)
+    told.reasons[place] = outcome.reason
+    if outcome.value is not None:
+        told.found[:, place] = outcome.value.value, outcome.value.low, outcome.value.high
+        told.raw[place] = outcome.value.value
 
 
 def shares_of(known: KnownDays, days: NDArray[np.int64], *, is_single: bool) -> Shares:

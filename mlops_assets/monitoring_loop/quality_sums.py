@@ -46,7 +46,7 @@ class Marked:
     """One row per prediction and state: codes of who answered (in which state) and of each of its slices.
 
     ``states`` names the state of each code. ``outcome`` is 0, 1, or 2: not known. ``marks`` has bits for: served, of a
-    state that single days ask for (sliced), labelled.
+    state whose slices are asked for (sliced), labelled.
     """
 
     source: Ints

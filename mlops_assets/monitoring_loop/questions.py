@@ -47,7 +47,9 @@ class Questions:
         number, group = cells["number"].to_numpy(np.int64), cells["group_id"].to_numpy(np.uint64)
         is_new = np.append(True, (number[1:] != number[:-1]) | (group[1:] != group[:-1]))
         starts = np.flatnonzero(is_new) if len(cells) else np.empty(0, dtype=np.int64)
-        table = cells[["number", "group_id", "version", "role", "slice"]].iloc[starts].reset_index(drop=True)
+        names = frame(con, quality_counts.names_sql()).set_index("group_id")
+        named = names.iloc[names.index.get_indexer(pd.Index(group[starts]))].reset_index()
+        table = pd.concat([pd.Series(number[starts], name="number"), named], axis=1)
         asked = [windows[n] for n in table["number"].astype(int)]
         table["day"], table["prediction_day"] = [w.day for w in asked], [w.last for w in asked]
         table["window_days"], table["state"] = [w.length for w in asked], [w.state for w in asked]

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlops_assets.service.degradation import CalibrationMonitor, DegradationRule, HarmMonitor
 from mlops_assets.service.drifting import AlarmBudget, DriftRule
@@ -77,12 +77,26 @@ class QualityPolicy(Policy):
     calibration_bands: int = Field(default=10, ge=2)
     max_risk_share: Share = Field(default=0.1, description="Positives among the approved, 0.1 = 10 %.")
     windows_days: tuple[int, ...] = (1, 7, 14, 28)
+    slice_windows_days: tuple[int, ...] | None = Field(
+        default=None, description="Windows of slices, some of windows_days; by default all of them."
+    )
     slices: dict[Identifier, str] = {}
     min_labels: int = Field(default=50, ge=1)
     degradation: tuple[DegradationRule, ...] = ()
     calibration: CalibrationMonitor | None = CalibrationMonitor()
     harm: HarmMonitor | None = HarmMonitor()
     kpi: KpiPolicy | None = None
+
+    @property
+    def sliced_windows(self) -> tuple[int, ...]:
+        """Lengths in days of the windows that slices are measured over; a single day always is."""
+        return (1, *(self.windows_days if self.slice_windows_days is None else self.slice_windows_days))
+
+    @model_validator(mode="after")
+    def _slices_have_windows_of_the_whole(self) -> "QualityPolicy":
+        if strange := sorted(set(self.sliced_windows) - {1, *self.windows_days}):
+            raise ValueError(f"slice_windows_days {strange} are no windows: name some of {list(self.windows_days)}")
+        return self
 
     @property
     def measured(self) -> tuple[str, ...]:

@@ -293,7 +293,7 @@ class MLService(Policy):
         )
 
     def _rules_can_be_judged(self, where: str) -> None:
-        """What a rule looks at is measured: its window, and its slice (slices are measured over single days)."""
+        """What a rule looks at is measured: its window, and its slice over that window."""
         windows = self.quality.windows_days
         for rule in (*self.quality.degradation, *self.retrain_when):
             named = f"{where} > rule '{rule.sentence}'"
@@ -308,7 +308,9 @@ class MLService(Policy):
             name = rule.slice.partition("=")[0]
             if name not in self.quality.slices:
                 raise UnknownNameError(where=named, kind="slice", name=name, known=self.quality.slices)
-            if rule.window_days != 1:
+            if rule.window_days not in self.quality.sliced_windows:
                 raise DeclarationError(
-                    named, "slices are measured over single days.", "Use window_days=1, or leave the slice out."
+                    named,
+                    f"slices are not measured over {rule.window_days} days.",
+                    f"Add {rule.window_days} to quality.slice_windows_days, or leave the slice out.",
                 )

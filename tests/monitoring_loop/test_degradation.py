@@ -82,8 +82,8 @@ def test_an_impossible_rule_fails_when_it_is_declared(fields, words):
 
 
 def declared(rule: DegradationRule) -> MLService:
-    quality = a_service().quality.model_copy(update={"degradation": (rule,), "slices": {"depot": "depot"}})
-    return a_service(quality=quality)
+    asked = {"degradation": (rule,), "slices": {"depot": "depot"}, "slice_windows_days": (14,)}
+    return a_service(quality=a_service().quality.model_copy(update=asked))
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,18 @@ def declared(rule: DegradationRule) -> MLService:
     [
         ({"window_days": 9}, "not measured over 9 days. Use one of 1, 7, 14, 28"),
         ({"slice": "depto=north"}, "Did you mean 'depot'"),
-        ({"slice": "depot=north", "window_days": 7}, "slices are measured over single days"),
+        (
+            {"slice": "depot=north", "window_days": 7},
+            "slices are not measured over 7 days. Add 7 to quality.slice_windows",
+        ),
     ],
 )
 def test_a_rule_about_what_is_not_measured_fails_with_the_service(fields, words):
     with pytest.raises(DeclarationError) as refused:
         declared(DegradationRule(metric="brier", above=0.3, **fields))
     assert words in str(refused.value)
-    declared(DegradationRule(metric="brier", above=0.3, slice="depot=north"))
+    for length in (1, 14):
+        declared(DegradationRule(metric="brier", above=0.3, slice="depot=north", window_days=length))
 
 
 def test_a_rule_about_an_unknown_metric_is_warned_about(tmp_path):

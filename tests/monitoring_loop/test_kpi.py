@@ -200,8 +200,11 @@ def test_a_slice_has_a_value_of_its_own(con):
         from quality q cross join (values ('north'), ('south')) t(depot) where role = 'served'
     """,
     )
-    found = kpi_rows(con, [MONDAY + timedelta(days=1)]).set_index("slice")
-    assert found["total"].to_dict() == {"all": 2.0, "depot=north": 3.0, "depot=south": -1.0}
+    run(con, "insert into quality select * replace (7 as window_days) from quality where role = 'served'")
+    found = kpi_rows(con, [MONDAY + timedelta(days=1)])
+    for length in (1, 7):
+        total = found[found["window_days"] == length].set_index("slice")["total"]
+        assert total.to_dict() == {"all": 2.0, "depot=north": 3.0, "depot=south": -1.0}
 
 
 def test_a_value_that_cannot_be_computed_fails_when_it_is_declared():

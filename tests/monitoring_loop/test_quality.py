@@ -73,12 +73,14 @@ class World:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     labels: list[dict[str, Any]] = field(default_factory=list)
 
-    def predict(self, number: int, request: str, score: float, *, version="m1", role="champion", served=True):
+    def predict(
+        self, number: int, request: str, score: float, *, version="m1", role="champion", served=True, origin="JFK"
+    ):
         at = NEW_YORK.start_of(day(number)) + timedelta(hours=12)
         self.predictions.append(
             {
                 **{"day": day(number), "request_id": request, "model_version": version, "role": role},
-                **{"served": served, "score": score, "context": '{"origin": "JFK"}', "predicted_at": at},
+                **{"served": served, "score": score, "context": f'{{"origin": "{origin}"}}', "predicted_at": at},
                 **{"prediction_day": day(number), "decision": score > 0.5, "bucket": len(self.predictions) % 10_000},
             }
         )
@@ -123,9 +125,10 @@ def a_busy_world(length: int, rows: int, *, seed: int = 0, decimals: int = 9) ->
     for number in range(length):
         for name in range(rows):
             request, chance = f"{number}/{name}", rng.beta(2, 5)
-            world.predict(number, request, round(chance, decimals))
+            origin = "EWR" if name % 3 == 0 else "JFK"
+            world.predict(number, request, round(chance, decimals), origin=origin)
             other = round(float(np.clip(chance + rng.normal(0, 0.1), 0, 1)), decimals)
-            world.predict(number, request, other, version="m0", role="fallback", served=False)
+            world.predict(number, request, other, version="m0", role="fallback", served=False, origin=origin)
             outcome, later = float(rng.random() < chance), int(rng.choice([0, 0, 0, 1, 1, 2, 3]))
             world.label(number + later, request, outcome)
             if rng.random() < 0.02:
@@ -197,7 +200,9 @@ def test_a_day_without_labels_is_open_then_not_measured():
 def test_a_brier_score_of_ones_own_is_the_brier_score():
     """Two days, both versions, the slice: whatever is asked of a metric is asked of a function of rows too."""
     own = OwnMetric(name="mine", function="own_metrics:brier", unit="1", lower_is_better=True)
-    service = a_service(min_labels=5, own_metrics=(own,), slices={"origin": "origin"})
+    service = a_service(
+        min_labels=5, own_metrics=(own,), slices={"origin": "origin"}, windows_days=(1, 7), metrics=("brier",)
+    )
     service.context = service.quality.slices
     found = a_busy_world(6, 60).quality([4, 5], service)
     key = ["day", "prediction_day", "window_days", "version", "slice"]
@@ -205,7 +210,7 @@ def test_a_brier_score_of_ones_own_is_the_brier_score():
     both = both[both["state"].isin(["final", "restated"])]
     assert len(both) > 10 and {1, 7} <= set(both["window_days"]) and "origin=JFK" in set(both["slice"])
     np.testing.assert_allclose(both["value"], both["value_mine"], atol=2e-9)
-    long = both[(both["window_days"] == 7)]
+    long = both[(both["window_days"] == 7) & (both["slice"] == "all")]
     np.testing.assert_allclose(long["low"], long["low_mine"], atol=0.005)  # linearised there, jackknifed here
 
 
@@ -318,37 +323,63 @@ def test_the_day_the_clocks_change_is_mature_when_the_window_has_passed_in_hours
 def test_a_block_of_days_equals_its_days_one_by_one():
     world = a_busy_world(45, 30, seed=5)
     service = a_service(min_labels=5, slices={"origin": "origin"})
-    block = world.quality(range(31, 45), service)
-    singles = pd.concat([world.quality([number], service) for number in range(31, 45)], ignore_index=True)
+    block = world.quality(range(38, 45), service)
+    singles = pd.concat([world.quality([number], service) for number in range(38, 45)], ignore_index=True)
 
     assert {"provisional", "final", "restated"} <= set(block["state"])
-    assert {"all", "origin=JFK"} == set(block["slice"])
+    assert {"all", "origin=EWR", "origin=JFK"} == set(block["slice"])
+    assert {1, 7, 14, 28} == set(block.query("slice != 'all'")["window_days"])
     pd.testing.assert_frame_equal(block, singles, check_exact=True)
 
 
-def test_auc_of_a_long_window_is_read_from_histograms_within_its_promise():
+def outcomes_and_scores(world: World, window: dict[str, Any], known_on: int) -> list[tuple[float, float]]:
+    """The labelled rows of a version that one row of ``quality`` is about."""
+    last, part = window["prediction_day"].date(), window["slice"]
+    inside = [
+        p
+        for p in world.predictions
+        if p["model_version"] == window["version"] and 0 <= (last - p["prediction_day"]).days < window["window_days"]
+        and (part == "all" or part.removeprefix("origin=") in p["context"])
+    ]  # fmt: skip
+    newest, at = {}, {p["request_id"]: p["predicted_at"] for p in inside}
+    for event in sorted(world.labels, key=lambda event: event["known_at"]):
+        request = event["request_id"]
+        if request in at and event["day"] <= day(known_on) and event["event_at"] <= at[request] + LABEL.window:
+            newest[request] = event["value"]
+    return [(newest[p["request_id"]], p["score"]) for p in inside if newest.get(p["request_id"]) is not None]
+
+
+@pytest.mark.slow
+def test_a_window_is_its_rows_put_together_of_everybody_and_of_a_slice():
+    """Brier and AUC of several days are those of one pile of rows, however many; so are those of a slice."""
     world = a_busy_world(31, 110, seed=2)
-    found = world.quality([30]).query("window_days == 1 or state == 'final'")
-    row = one(found, window_days=28, metric="auc", version="m1")
-    small = one(found, window_days=14, metric="auc", version="m1")
-    for window, tolerance in ((row, 1e-4), (small, 1e-9)):
-        last = window["prediction_day"].date()
-        inside = [
-            p
-            for p in world.predictions
-            if p["model_version"] == "m1" and 0 <= (last - p["prediction_day"]).days < window["window_days"]
-        ]
-        newest = {}
-        at = {p["request_id"]: p["predicted_at"] for p in inside}
-        for event in sorted(world.labels, key=lambda event: event["known_at"]):
-            request = event["request_id"]
-            if request in at and event["day"] <= day(30) and event["event_at"] <= at[request] + LABEL.window:
-                newest[request] = event["value"]
-        pairs = [(newest[p["request_id"]], p["score"]) for p in inside if newest.get(p["request_id"]) is not None]
-        assert len(pairs) == window["n_labelled"]
-        assert window["value"] == pytest.approx(roc_auc_score(*zip(*pairs, strict=True)), abs=tolerance)
-        assert window["low"] < window["value"] < window["high"]
-    assert row["n_labelled"] >= 2000 > small["n_labelled"]
+    service = a_service(min_labels=1, slices={"origin": "origin"})
+    found = world.quality([30], service).query("window_days > 1 and state == 'final' and version in ('m0', 'm1')")
+    counts = []
+    for part in ("all", "origin=EWR"):
+        for length in (7, 14, 28):
+            for version in ("m0", "m1"):
+                where = {"window_days": length, "version": version, "slice": part}
+                y, p = zip(*outcomes_and_scores(world, one(found, metric="auc", **where), 30), strict=True)
+                for metric, expected in (("auc", roc_auc_score(y, p)), ("brier", brier_score_loss(y, p))):
+                    row = one(found, metric=metric, **where)
+                    assert row["n_labelled"] == len(y)
+                    assert row["value"] == pytest.approx(expected, abs=1e-9)
+                    assert row["low"] < row["value"] < row["high"]
+                counts.append(len(y))
+    assert max(counts) >= 2000 > 200 > min(counts)
+
+
+def test_slices_may_have_fewer_windows_than_the_whole():
+    world = a_busy_world(12, 20)
+    service = a_service(min_labels=1, slices={"origin": "origin"}, slice_windows_days=(7,))
+    found = world.quality([11], service)
+    assert set(found.query("slice == 'all'")["window_days"]) == {1, 7, 14, 28}
+    assert set(found.query("slice == 'origin=EWR'")["window_days"]) == {1, 7}
+    only = world.quality([11], a_service(min_labels=1, slices={"origin": "origin"}, slice_windows_days=()))
+    assert set(only.query("slice == 'origin=EWR'")["window_days"]) == {1}
+    with pytest.raises(ValueError, match=r"slice_windows_days \[21\] are no windows"):
+        QualityPolicy(slice_windows_days=(7, 21))
 
 
 def test_the_interval_of_a_long_window_has_the_day_as_its_unit():
