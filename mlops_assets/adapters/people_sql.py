@@ -24,7 +24,7 @@ from mlops_assets.adapters.lake import Lake, is_older, read_sql
 from mlops_assets.adapters.ledger import Ledger, Row
 from mlops_assets.adapters.ledger_tables import EVENTS
 from mlops_assets.errors import MlopsError
-from mlops_assets.feedback_loop.labels import label_agreement_sql, label_quality_sql
+from mlops_assets.feedback_loop.label_comparison import label_agreement_sql, label_quality_sql
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Source
@@ -176,21 +176,25 @@ def view_sql(
     return f"create view {quote(schema)}.{quote(name)} as select {listed} from ({rows}) where {where}"
 
 
-COMPARISONS = {"label_agreement": ("labels", label_agreement_sql), "label_quality": ("outcomes", label_quality_sql)}
-"""Views that compare label definitions: the table that each reads, and its SQL."""
+COMPARISONS = {"label_agreement": ("labels",), "label_quality": ("outcomes", "predictions")}
+"""Views that compare label definitions, and the tables that each reads."""
 
 
-def comparison_view_sql(schema: str, name: str) -> str:
+def comparison_view_sql(service: MLService, name: str) -> str:
     """SQL of a view that compares label definitions."""
-    table, compared_sql = COMPARISONS[name]
-    return f"create view {quote(schema)}.{quote(name)} as {compared_sql(f'{quote(schema)}.{quote(table)}')}"
+    read = [f"{quote(service.name)}.{quote(table)}" for table in COMPARISONS[name]]
+    if name == "label_agreement":
+        query = label_agreement_sql(*read, tolerance=service.label.tolerance)
+    else:
+        query = label_quality_sql(service, *read)
+    return f"create view {quote(service.name)}.{quote(name)} as {query}"
 
 
 def _is_named(table: str, query: str | None) -> bool:
     """Whether a query can mean a table: a word of it is its name, or it finds its tables in a way of its own."""
     words = set(re.findall(r"\w+", query.lower())) if query is not None else set()
     in_macro = "outcomes_as_of" in words and table in ("predictions", "labels")
-    in_macro = in_macro or any(name in words and table == read for name, (read, _sql) in COMPARISONS.items())
+    in_macro = in_macro or any(name in words and table in read for name, read in COMPARISONS.items())
     return query is None or table in words or in_macro or bool(words & FINDS_TABLES)
 
 
@@ -229,7 +233,7 @@ def _open_service(
         _keep(con, service.name, name, ledger_types(name), rows)
     _open_outcomes_as_of(con, service, until=max(closed, default=service.first_day))
     for name in COMPARISONS:
-        run(con, comparison_view_sql(service.name, name))
+        run(con, comparison_view_sql(service, name))
 
 
 def _open_table(

@@ -65,6 +65,7 @@ class LabelDefinition(Policy):
     ever reported). ``prior_completeness`` is the share of the labels known at age 0, 1, ... days, for the time in which
     too few days are past the window to estimate it. ``splits_at``: numbers above it and the others arrive at speeds of
     their own (unless it is declared: at .5 for yes or no, at 0 for gains, and all numbers and classes share one curve).
+    ``tolerance``: numbers that differ by at most this, in their unit, are the same where two definitions are compared.
     """
 
     version: Identifier
@@ -84,6 +85,7 @@ class LabelDefinition(Policy):
     noise: LabelNoise | None = None
     classes: tuple[str, ...] = ()
     splits_at: float | None = SPLITS_AT["binary"]
+    tolerance: float = Field(default=0.0, ge=0)
 
     def suiting(self, task: str) -> "LabelDefinition":
         """The same definition, with what was not declared as the task has it."""

@@ -19,7 +19,8 @@ from mlops_assets.adapters.engine import frame, open_engine, put, run
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.comparing import comparison_page
 from mlops_assets.closing.world import World
-from mlops_assets.feedback_loop.labels import label_agreement_sql, label_quality_sql, label_timing_sql
+from mlops_assets.feedback_loop.label_comparison import label_agreement_sql, label_quality_sql
+from mlops_assets.feedback_loop.labels import label_timing_sql
 from mlops_assets.monitoring_loop.drift import find_drift
 from mlops_assets.monitoring_loop.profiles import Profiled, insert_profiles_sql, profile_labels
 from mlops_assets.status import status_lines, status_of
@@ -54,7 +55,7 @@ def test_an_old_and_a_new_definition_run_side_by_side_and_never_mix(both: World)
 def test_a_page_compares_the_definitions_on_the_requests_that_both_label(both: World) -> None:
     with open_engine() as con:
         put(con, "labels", stored(both, "labels").drop(columns="kpi"))
-        ((first, second, n, rate, other, agreement, kappa),) = con.sql(label_agreement_sql("labels")).fetchall()
+        ((first, second, n, rate, other, agreement, kappa, *_),) = con.sql(label_agreement_sql("labels")).fetchall()
     labels = stored(both, "labels").sort_values("known_at").groupby(["request_id", "label_version"])["value"].last()
     pairs = labels.unstack().dropna()
     by_chance = pairs.mean().prod() + (1 - pairs.mean()).prod()
@@ -97,7 +98,7 @@ def test_auc_under_both_definitions_is_that_of_scikit_learn() -> None:
     told = pd.concat([rows.assign(label_version="v1", value=old), rows.assign(label_version="v2", value=0.0)])
     with open_engine() as con:
         put(con, "told", told)
-        (row,) = frame(con, label_quality_sql("told")).to_dict("records")
+        (row,) = frame(con, label_quality_sql(a_service(), "told", "predictions")).to_dict("records")
     assert row["auc"] == pytest.approx(roc_auc_score(old, score), abs=1e-12) and pd.isna(row["other_auc"])
 
 
