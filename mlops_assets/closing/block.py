@@ -7,7 +7,6 @@ days one by one. Nothing is written here.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from time import perf_counter
 from typing import Any
 
 import duckdb
@@ -17,6 +16,7 @@ import pandas as pd
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import copy_sql, frame, literal, put, quote, register_days, rows, run
 from mlops_assets.adapters.ledger import Row
+from mlops_assets.adapters.stopwatch import Used, resources
 from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.feedback import (
     attribute_labels,
@@ -35,6 +35,7 @@ from mlops_assets.closing.known import (
     source_states,
 )
 from mlops_assets.closing.maturing import measure_completeness
+from mlops_assets.closing.scoring_cost import Scoring, add_scoring_cost
 from mlops_assets.closing.valuing import measure_kpis, own_source
 from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop import attribution
@@ -69,6 +70,7 @@ class Block:
     blocked: dict[date, str]
     versions: Mapping[str, int]
     findings: dict[date, pd.DataFrame] = field(default_factory=dict)
+    scorings: list[Scoring] = field(default_factory=list)
 
 
 def compute_block(
@@ -166,6 +168,8 @@ def _measure_operations(world: World, block: Block) -> None:
         max_label_delay_hours=delay.limit_hours if isinstance(delay, LabelDelayObjective) else None,
         days=block.days, slices=world.service.slices, into="operations",
     )  # fmt: skip
+    if block.scorings:
+        add_scoring_cost(world, block.con, block.scorings, block.days)
     if world.service.operations.bill is not None:
         _allocate_bill(world, block, world.service.operations.bill)
 
@@ -351,15 +355,18 @@ def _recall_recorded(world: World, block: Block) -> None:
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:
     """One holder's scores of one stretch of time, 9 decimals, with the time a row took."""
     if row is None:
-        requests = frame(block.con, prior_requests_sql(world.feature_version, shift))
-        started = perf_counter()
+        requests, used = frame(block.con, prior_requests_sql(world.feature_version, shift)), Used()
         scores = np.full(len(requests), round(world.service.model.prior, 9))
     else:
         names = world.feature_set(row["feature_version"]).names
         requests = frame(block.con, requests_sql(names, row["feature_version"], shift))
-        started = perf_counter()
-        scores = score_with(world, row, requests, names)
-    elapsed_ms = (perf_counter() - started) * 1000 / max(len(requests), 1)
+        with resources() as used:
+            scores = score_with(world, row, requests, names)
+        if len(requests):
+            counted = pd.to_datetime(requests["day"]).dt.date.value_counts()
+            of_days = dict(zip(counted.index.tolist(), counted.tolist(), strict=True))
+            block.scorings.append(Scoring(row["model_version"], of_days, used))
+    elapsed_ms = used.wall_seconds * 1000 / max(len(requests), 1)
     found = requests[["day", "request_id", "predicted_at", "context", "feature_version"]].copy()
     found["model_version"] = row["model_version"] if row else PRIOR
     found["role"], found["score"], found["latency_ms"] = role, scores, elapsed_ms

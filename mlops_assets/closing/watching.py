@@ -16,6 +16,7 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.block import Block
 from mlops_assets.closing.changes import events_known, label_definition
 from mlops_assets.closing.repairing import stored_generations
+from mlops_assets.closing.scoring_cost import scored_days
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.decisions import Kind
 from mlops_assets.feedback_loop.maturity import ARRIVAL, arrival_counts_sql
@@ -44,7 +45,7 @@ ONE_DAY = timedelta(days=1)
 
 
 def watch(world: World, block: Block) -> dict[date, list[Finding]]:
-    """Findings about objectives, loop sync, what trainings cost, and metrics of one's own that failed, by day."""
+    """Findings about objectives, loop sync, what trainings and scoring cost, and own metrics that failed, by day."""
     levels, synced = judged_levels(world, block), judged_sync(world, block)
     found: dict[date, list[Finding]] = defaultdict(list)
     for level in levels:
@@ -56,8 +57,10 @@ def watch(world: World, block: Block) -> dict[date, list[Finding]]:
         if row.tier != "stable":
             found[row.day].append(Finding(row.tier, f"loop_sync:{row.check}", row.reason))
     carried_out, limit = trainings(world), world.service.operations.max_training_growth
+    scored, growth = scored_days(block.con), world.service.operations.max_scoring_growth
     for day in block.days:
         found[day] += costly(carried_out, day, limit)
+        found[day] += costly(scored, day, growth, work="scoring", watched=("cpu_seconds",))
     for day, finding in failed_metrics(world, block):
         found[day].append(finding)
     return found

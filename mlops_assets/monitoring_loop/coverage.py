@@ -198,6 +198,7 @@ def muted(service: MLService) -> list[str]:
         "rollback": not service.rollback.on and not is_theirs,
         "retraining": not is_theirs and service.model.cadence == "never" and not service.retrain_when,
         "training_growth": not is_theirs and service.operations.max_training_growth is None,
+        "scoring_growth": not is_theirs and service.operations.max_scoring_growth is None,
     }
     silent = [f"rule:{rule.measure}" for rule in drift.rules if rule.tier == "recorded"]
     silent += [f"rule:{rule.sentence}" for rule in quality.degradation if rule.tier == "expected"]

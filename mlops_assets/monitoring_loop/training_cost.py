@@ -1,6 +1,6 @@
-"""Judge: did a training suddenly take far more than the ones before it?
+"""Judge: did a training, or a day of scoring, suddenly take far more than the ones before it?
 
-What a training uses belongs to the machine that carried it out, so two replays differ in it. A finding needs a
+What it uses belongs to the machine that carried it out, so two replays differ in it. A finding needs a
 multiple that no busy machine makes, and an amount that a small service never reaches.
 """
 
@@ -20,7 +20,7 @@ IN_WORDS = {"cpu_seconds": "CPU seconds", "peak_mib": "MiB of memory"}
 
 @dataclass(frozen=True)
 class Training:
-    """What one training used; ``known_on`` is the day on which it was carried out."""
+    """What one training, or one day of scoring, used; ``known_on`` is the day on which it was carried out."""
 
     decision_id: str
     known_on: date
@@ -29,19 +29,28 @@ class Training:
     peak_mib: float
 
 
-def costly(trainings: Sequence[Training], day: date, max_growth: float | None) -> Iterator[Finding]:
+def costly(
+    trainings: Sequence[Training],
+    day: date,
+    max_growth: float | None,
+    *,
+    work: str = "training",
+    watched: Sequence[str] = tuple(IN_WORDS),
+) -> Iterator[Finding]:
     """Findings about the trainings of a day that used ``max_growth`` times what the ones before did; None: no limit.
 
     Args:
         trainings: oldest first; later ones than the day's change nothing.
+        work: what was done, in words and as the first part of the cause.
+        watched: which of what it used is judged.
     """
     for number, one in enumerate(trainings):
         before = trainings[max(0, number - BEFORE) : number]
         if one.known_on != day or max_growth is None or len(before) < LEAST_BEFORE:
             continue
-        for name, words in IN_WORDS.items():
+        for name, words in ((name, IN_WORDS[name]) for name in watched):
             value, usual = getattr(one, name), median(getattr(earlier, name) for earlier in before)
             if value >= max_growth * usual and value - usual >= LEAST_MORE[name]:
                 rows = f"{one.rows:,} rows, {round(median(earlier.rows for earlier in before)):,} before"
-                reason = f"training {one.decision_id}: {value:,.0f} {words}, usually {usual:,.0f} ({rows})"
-                yield Finding("moderate", f"training:{name}", reason, value / usual)
+                reason = f"{work} {one.decision_id}: {value:,.0f} {words}, usually {usual:,.0f} ({rows})"
+                yield Finding("moderate", f"{work}:{name}", reason, value / usual)

@@ -88,9 +88,9 @@ class DailyBill(Policy):
 class SwitchedOff(Policy):
     """Something that would watch and does not: who decided it, why, and until when it is excused.
 
-    ``name`` is that of a sensor or schedule; ``calibration``, ``harm``, ``digest``, ``rollback``, ``retraining`` or
-    ``training_growth``; ``rule:<measure or sentence>`` of a rule that only records; or ``critical:<feature>`` of an
-    important feature that is not declared critical on purpose.
+    ``name`` is that of a sensor or schedule; ``calibration``, ``harm``, ``digest``, ``rollback``, ``retraining``,
+    ``training_growth`` or ``scoring_growth``; ``rule:<measure or sentence>`` of a rule that only records; or
+    ``critical:<feature>`` of an important feature that is not declared critical on purpose.
     """
 
     name: str = Field(min_length=1)
@@ -107,7 +107,8 @@ class OperationsPolicy(Policy):
     latencies to the drift monitor. Declare it where they come with the log; the scoring times of a batch are this
     machine's, and findings about them would differ from run to run. ``warn_days``: from how many days before a
     limit is crossed at the current growth somebody is told. ``max_training_growth``: from how many times the usual
-    CPU seconds or memory on a training is a finding; None: never.
+    CPU seconds or memory on a training is a finding, ``max_scoring_growth`` from how many times the usual CPU seconds
+    on a day of scoring; None: never.
     """
 
     objectives: tuple[Objective, ...] = ()
@@ -119,6 +120,7 @@ class OperationsPolicy(Policy):
     watches_latency: bool = False
     warn_days: Days = 14
     max_training_growth: float | None = Field(default=3.0, gt=1)
+    max_scoring_growth: float | None = Field(default=3.0, gt=1)
     max_model_age_days: Days | None = Field(default=None, description="The retraining SLO; None: no limit.")
     switched_off: tuple[SwitchedOff, ...] = ()
 

@@ -152,6 +152,8 @@ OPERATIONS = Table(
         ("p99_ms", "DOUBLE", "99th percentile, off by at most 1 %", False),
         ("latency_bins", "INTEGER[]", "logarithmic bins with latencies in them: rows add up bin by bin", False),
         ("latency_counts", "BIGINT[]", "latencies per bin", False),
+        ("cpu_seconds", "DOUBLE", "CPU seconds of scoring these rows: their part of the version's block", False),
+        ("peak_mib", "DOUBLE", "largest memory of the process while that block was scored", False),
     ),
 )
 

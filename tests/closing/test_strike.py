@@ -87,6 +87,13 @@ def test_what_the_answers_were_worth_stands_beside_their_quality(after: World) -
     assert len(days) == 7 and week["total"] == days["total"].sum()
 
 
+def test_what_scoring_used_stands_in_the_row_of_each_version(before: World) -> None:
+    rows = stored(before, "operations").query("slice == 'all' and n > 0")
+    scored = rows[~rows["version"].isin(["served", "prior"])]
+    assert (scored["cpu_seconds"] > 0).all() and (scored["peak_mib"] > 50).all() and scored["version"].nunique() >= 2
+    assert rows.loc[rows["version"].isin(["served", "prior"]), "cpu_seconds"].isna().all()
+
+
 def test_the_block_equals_its_days_one_by_one(before: World, after: World, tmp_path: Path) -> None:
     one_by_one = copy_of(before, tmp_path / "home")
     for day in span(STRIKE, LAST):

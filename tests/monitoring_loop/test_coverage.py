@@ -170,6 +170,7 @@ def test_an_event_that_goes_on_after_its_expiry_is_listed_and_one_that_is_over_i
 MUTES = {
     "harm": {"quality": {"harm": None}},
     "training_growth": {"operations": {"max_training_growth": None}},
+    "scoring_growth": {"operations": {"max_scoring_growth": None}},
     "retraining": {"model": {"cadence": "never"}},
     "rule:psi": {"drift": {"rules": (DriftRule(measure="psi", threshold=0.2),)}},
     "rule:brier above 0.3": {"quality": {"degradation": (

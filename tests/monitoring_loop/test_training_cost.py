@@ -38,6 +38,14 @@ def test_a_busy_machine_a_small_service_and_too_few_trainings_say_nothing() -> N
     assert told(trainings((6, 900), (7, 900), (8, 900), (90, 900)), None) == []
 
 
+def test_a_day_of_scoring_is_watched_like_a_training_but_its_memory_is_that_of_a_block() -> None:
+    days = trainings((6, 900), (7, 900), (8, 900), (30, 2900))
+    found = list(costly(days, days[-1].known_on, 3.0, work="scoring", watched=("cpu_seconds",)))
+    assert [(one.cause, one.tier, one.reason) for one in found] == [
+        ("scoring:cpu_seconds", "moderate", "scoring t3: 30 CPU seconds, usually 7 (4,000 rows, 2,000 before)")
+    ]
+
+
 def test_a_day_that_is_computed_again_knows_the_trainings_of_then() -> None:
     found = trainings((6, 900), (7, 900), (8, 900), (30, 900), (6, 900))
     assert [one.cause for one in costly(found, FIRST + timedelta(days=3), 3.0)] == ["training:cpu_seconds"]
