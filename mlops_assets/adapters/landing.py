@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".jsonl")
 
 
+HIDDEN = b"mlops_assets.pseudonyms"
+"""Key of the metadata of a Parquet file that names its columns that are pseudonyms already."""
+
+
+def hidden_metadata(names: Sequence[str]) -> dict[bytes, bytes]:
+    """Metadata that says which columns of a file are pseudonyms."""
+    return {HIDDEN: json.dumps(sorted(names)).encode()}
+
+
 @dataclass(frozen=True)
 class Delivery:
     """One file as it lies there now; ``beside``: a second file that claims the same day, so that neither is read."""
@@ -38,6 +47,19 @@ class Delivery:
         """SHA-256 of the bytes."""
         both = self.path.read_bytes() + (self.beside.read_bytes() if self.beside else b"")
         return hashlib.sha256(both).hexdigest()
+
+    def hidden_columns(self) -> frozenset[str]:
+        """Columns that are pseudonyms already; none in a file that was not written here, or that cannot be read."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self.path.suffix != ".parquet":
+            return frozenset()
+        try:
+            told = (pq.read_schema(self.path).metadata or {}).get(HIDDEN, b"[]")
+        except (pa.ArrowException, OSError):
+            return frozenset()
+        return frozenset(json.loads(told))
 
 
 def deliveries(landing: Path, source: str, last: date) -> list[Delivery]:
@@ -243,9 +265,9 @@ def _read_alone(con: duckdb.DuckDBPyConnection, source: Source, delivery: Delive
     except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         return f"the file cannot be read ({error}). Deliver it again, whole."
     except duckdb.IOException as error:  # a packed file that ends too early
-        return f"the file cannot be read ({_readable(error)}). Deliver it again, whole."
+        return f"the file cannot be read ({_readable(error, source)}). Deliver it again, whole."
     except duckdb.Error as error:
-        why = _misfit(con, source, delivery, header) or _readable(error)
+        why = _misfit(con, source, delivery, header) or _readable(error, source)
         return f"{why} Deliver the file with the declared columns and types."
     return None
 
@@ -260,7 +282,9 @@ def _misfit(con: duckdb.DuckDBPyConnection, source: Source, delivery: Delivery, 
     return next((f"column '{name}' holds '{value}', declared {kind}." for (name, kind), value in named if value), None)
 
 
-def _readable(error: duckdb.Error) -> str:
-    """The parts of a DuckDB message that name the line, the column and the value."""
+def _readable(error: duckdb.Error, source: Source) -> str:
+    """The parts of a DuckDB message that name line, column and value; where ids are hidden no whole line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if source.pseudonymise:
+        lines = [line for line in lines if not line.startswith("Original Line")]
     return " ".join(lines[:4])[:300]

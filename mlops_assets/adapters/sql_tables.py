@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from mlops_assets.adapters.engine import open_engine, quote
+from mlops_assets.adapters.landing import hidden_metadata
 from mlops_assets.adapters.sqlite_times import sqlite_reader
 from mlops_assets.errors import DatabaseError, DeclarationError, UnknownNameError
 from mlops_assets.service.sources import Source, SqlTable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 50_000
 Rows = Sequence[Sequence[Any]]
+Hide = Callable[["pa.Table"], "pa.Table"]
+"""Turns ids into pseudonyms; no file of ours holds them otherwise."""
 
 
 class _UnfitError(Exception):
@@ -42,32 +45,35 @@ class TableReader:
     source: Source
     read: Callable[[datetime, datetime], Iterator[Rows]]
 
-    def land(self, landing: Path, day: date, start: datetime, end: datetime) -> bool:
+    def land(self, landing: Path, day: date, start: datetime, end: datetime, hide: Hide | None = None) -> bool:
         """Put the rows of one arrival day into the landing zone, whole or not at all; true if its file has changed.
 
-        No row, no file: what landed before stays.
+        No row, no file: what landed before stays. ``hide`` is applied to all rows before they are written, and the file
+        says which columns are pseudonyms, so that nobody makes pseudonyms of them again.
         """
         path = landing / self.source.name / f"{day}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            if not self._write(half, start, end) or (path.exists() and path.read_bytes() == half.read_bytes()):
+            if not self._write(half, start, end, hide) or (path.exists() and path.read_bytes() == half.read_bytes()):
                 return False
             half.replace(path)
             return True
         finally:
             half.unlink(missing_ok=True)
 
-    def _write(self, path: Path, start: datetime, end: datetime) -> bool:
+    def _write(self, path: Path, start: datetime, end: datetime, hide: Hide | None) -> bool:
         """Write a day with the declared types; false if it has no row.
 
         A column of another type is written as text, and the reader of the landing zone then says which one it is: it
         blocks one day and no other, as it would in anybody's file.
         """
         schema = _declared_schema(self.source)
+        if hide is not None:
+            schema = schema.with_metadata(hidden_metadata(self.source.pseudonymise))
         while True:
             try:
-                return _write_batches(path, schema, self.read(start, end))
+                return _write_batches(path, schema, self.read(start, end), hide)
             except _UnfitError as unfit:
                 import pyarrow as pa
 
@@ -85,7 +91,7 @@ def _declared_schema(source: Source) -> "pa.Schema":
         return con.sql(empty_sql(source)).to_arrow_table().schema
 
 
-def _write_batches(path: Path, schema: "pa.Schema", batches: Iterator[Rows]) -> bool:
+def _write_batches(path: Path, schema: "pa.Schema", batches: Iterator[Rows], hide: Hide | None) -> bool:
     """Write all rows; false if there is none.
 
     Raises:
@@ -98,12 +104,13 @@ def _write_batches(path: Path, schema: "pa.Schema", batches: Iterator[Rows]) -> 
     if not first:
         return False
     with pq.ParquetWriter(path, schema) as writer:
-        path.chmod(0o600)  # what is stored as a pseudonym later is still an id here
+        path.chmod(0o600)  # rows of somebody's database: not for everybody who can read the landing zone
         for batch in chain([first], batches):
             arrays = [
                 _array(list(values), field) for values, field in zip(zip(*batch, strict=True), schema, strict=True)
             ]
-            writer.write_table(pa.table(arrays, schema=schema))
+            table = pa.table(arrays, schema=schema)
+            writer.write_table(hide(table) if hide else table)
     return True
 
 

@@ -1,6 +1,7 @@
 """First step, before the files are looked at: a source that is a table lands as one file per arrival day.
 
-From there on nothing tells it from a delivered file: generations, fingerprints, contracts, lateness. A row that shows
+From there on nothing tells it from a delivered file: generations, fingerprints, contracts, lateness. Only its declared
+ids are pseudonyms already, which the file says of itself: no file of ours ever holds them. A row that shows
 up, changes or goes after its day was read is found while the day is read again, and is known from the first unclosed
 day on, as in any file that is delivered again (PROTOCOL.md 1).
 """
@@ -12,6 +13,7 @@ from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.landing import SUFFIXES
 from mlops_assets.adapters.sql_tables import open_table
 from mlops_assets.closing.world import World
+from mlops_assets.feature_loop.pseudonyms import hider
 from mlops_assets.service.sources import Source, SqlTable
 
 
@@ -42,9 +44,10 @@ def _extract(world: World, source: Source, table: SqlTable, days: Sequence[date]
     ]
     if not wanted:
         return []
+    hide = hider(source, world.name)
     with open_table(source, table) as reader:
         bounds = {day: (world.calendar.start_of(day), world.calendar.end_of(day)) for day in wanted}
-        return [day for day in wanted if reader.land(world.home.landing, day, *bounds[day])]
+        return [day for day in wanted if reader.land(world.home.landing, day, *bounds[day], hide)]
 
 
 def is_landed(world: World, source: Source, day: date) -> bool:

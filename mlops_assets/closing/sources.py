@@ -57,7 +57,8 @@ def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
         files = [file for file, _fingerprint in new]
         register_days(con, world.calendar, files[0].day, files[-1].day)
         unreadable = read_deliveries(con, source, files, "arrived")
-        pseudonymise(con, source, service=world.name, arrived="arrived")
+        hidden = {file.day: file.hidden_columns() for file in files} if source.pseudonymise else {}
+        pseudonymise(con, source, service=world.name, arrived="arrived", hidden=hidden)
         suite = load_suite(world.contracts / f"{source.contract}.json")
         names = {file.day: file.path.name for file in files}
         found = inspect(con, source, suite, arrived="arrived", delivered=names, unreadable=unreadable)

@@ -6,13 +6,19 @@ hashing all of it. Destroying the key makes every stored pseudonym meaningless.
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import date
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import duckdb
 
-from mlops_assets.adapters.engine import quote, run
+from mlops_assets.adapters.engine import literal, open_engine, put, quote, run
 from mlops_assets.errors import DeclarationError
 from mlops_assets.service.sources import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BLOCK_BYTES = 64
 LEAST_KEY_CHARACTERS = 16
@@ -27,8 +33,39 @@ def key_name(service: str) -> str:
     return f"MLOPS_HMAC_KEY_{service.upper()}"
 
 
-def pseudonymise(con: duckdb.DuckDBPyConnection, source: Source, *, service: str, arrived: str) -> None:
+def hider(source: Source, service: str) -> "Callable[[pa.Table], pa.Table] | None":
+    """What turns the declared id columns of some rows into pseudonyms before they are written; None: there are none."""
+    if not source.pseudonymise:
+        return None
+
+    def hide(table: "pa.Table") -> "pa.Table":
+        import pyarrow as pa
+
+        with open_engine() as con:
+            put(con, "hidden", table.append_column("place", pa.array(range(table.num_rows), pa.int64())))
+            pseudonymise(con, source, service=service, arrived="hidden")
+            hidden = con.sql(in_place_sql("hidden", source.columns)).to_arrow_table()
+        return hidden.cast(table.schema)
+
+    return hide
+
+
+def in_place_sql(table: str, columns: Iterable[str]) -> str:
+    """SQL of some columns of rows in the order they were given in."""
+    return f"select {', '.join(map(quote, columns))} from {quote(table)} order by place"
+
+
+def pseudonymise(
+    con: duckdb.DuckDBPyConnection,
+    source: Source,
+    *,
+    service: str,
+    arrived: str,
+    hidden: Mapping[date, Collection[str]] = MappingProxyType({}),
+) -> None:
     """Replace the declared id columns of ``arrived`` by their pseudonyms, 64 hex characters; null stays null.
+
+    ``hidden``: day -> columns that its file has as pseudonyms already, because it was written here.
 
     Raises:
         DeclarationError: columns are declared and the key is missing or short; never names the key.
@@ -49,7 +86,8 @@ def pseudonymise(con: duckdb.DuckDBPyConnection, source: Source, *, service: str
     )
     inner, outer = (bytes(byte ^ pad for byte in padded) for pad in (0x36, 0x5C))
     run(con, pads_sql(), [inner, outer])  # parameters, so that no statement and no error message carries the key
-    run(con, pseudonymise_sql(arrived, source.pseudonymise))
+    already = {name: [day for day, names in hidden.items() if name in names] for name in source.pseudonymise}
+    run(con, pseudonymise_sql(arrived, already))
     run(con, forget_pads_sql())
 
 
@@ -63,12 +101,24 @@ def forget_pads_sql() -> str:
     return "drop table hmac_pads"
 
 
-def pseudonymise_sql(table: str, columns: Iterable[str]) -> str:
-    """SQL that replaces columns by HMAC(key, value) = H(outer || H(inner || value)), in hex."""
+def pseudonymise_sql(table: str, columns: Mapping[str, Collection[date]]) -> str:
+    """SQL that replaces columns by HMAC(key, value) = H(outer || H(inner || value)), in hex.
+
+    ``columns``: name -> days of ``table`` on which it is one already.
+    """
+    hashed = {name: f"sha256(outer_pad || unhex(sha256(inner_pad || encode({quote(name)}))))" for name in columns}
     changes = ", ".join(
-        f"sha256(outer_pad || unhex(sha256(inner_pad || encode({quote(name)})))) as {quote(name)}" for name in columns
+        f"case when {counted_sql(days)} then {quote(name)} else {hashed[name]} end as {quote(name)}"
+        if days
+        else f"{hashed[name]} as {quote(name)}"
+        for name, days in columns.items()
     )
     return f"""
         create or replace temp table {quote(table)} as
         select * exclude (inner_pad, outer_pad) replace ({changes}) from {quote(table)}, hmac_pads
     """
+
+
+def counted_sql(days: Collection[date]) -> str:
+    """SQL predicate that names days."""
+    return f"day in ({', '.join(literal(day) for day in sorted(days))})"

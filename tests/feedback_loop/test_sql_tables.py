@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from toy_log import a_log_service, answers, answers_of, payments
 from toy_stories import looked_at, on, states, stored
-from toy_world import CALENDAR, a_world, close, span
+from toy_world import CALENDAR, a_world, close, deliver, span
 
 from mlops_assets import DeclarationError, MLService, SqlTable, UnknownNameError
 from mlops_assets.closing.extracting import extract_tables
@@ -178,3 +180,52 @@ def test_a_service_that_reads_a_table_waits_for_no_first_file(tmp_path: Path) ->
     """Loans are paid back months later: no file of theirs lies there on the first day, and no folder is wrong."""
     assert lacks_landing(a_world(tmp_path / "files", a_log_service())) is not None
     assert lacks_landing(a_world(tmp_path / "table", a_table_service())) is None
+
+
+def test_no_file_of_ours_holds_an_id_of_a_table_whose_ids_are_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that a table lands as holds pseudonyms, which are not hashed twice, also not when it is read again."""
+    named, key = ("request", "customer"), "a secret of the bank"
+    monkeypatch.setenv(VARIABLE, url := f"sqlite:///{tmp_path / 'loans.db'}")
+    sources = (answers(table=TABLE, pseudonymise=named), payments(pseudonymise=named))
+    world = a_world(tmp_path / "home", a_log_service(sources=sources))
+    write(url, answers_of(DAYS[0]))
+    with pytest.raises(DeclarationError, match="MLOPS_HMAC_KEY_LOANS is not set"):
+        close(world, DAYS[:1])
+    monkeypatch.setenv("MLOPS_HMAC_KEY_LOANS", key)
+    close(world, DAYS[:1])
+    write(url, answers_of(DAYS[1]))
+    close(world, DAYS[1:2])
+
+    asked = [f"{day}-{n:02d}" for day in DAYS[:2] for n in range(60)]
+    expected = {hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest() for name in asked}
+    assert set(stored(world, "predictions")["request_id"]) == expected
+    assert [(outcome, n) for outcome, n, _ in looked_at(world, "answers", DAYS[0])] == [("accepted", 1)]
+    files = [path for path in world.home.path.rglob("*") if path.is_file()]
+    written = b"".join(plain_bytes(path) for path in files)
+    assert any(path.parent == world.home.landing / "answers" for path in files) and b"champion" in written
+    assert [raw for raw in (asked[7], asked[70], "client-07", key) if raw.encode() in written] == []
+
+
+def plain_bytes(path: Path) -> bytes:
+    """What a file says, with the columns of a Parquet file unpacked."""
+    if path.suffix != ".parquet":
+        return path.read_bytes()
+    return path.read_bytes() + pd.read_parquet(path).to_csv().encode()
+
+
+def test_a_file_that_somebody_put_in_place_of_a_landed_one_is_hidden_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a file that says so holds pseudonyms already."""
+    monkeypatch.setenv(VARIABLE, url := f"sqlite:///{tmp_path / 'loans.db'}")
+    monkeypatch.setenv("MLOPS_HMAC_KEY_LOANS", "a secret of the bank")
+    table = TABLE.model_copy(update={"reread_days": 0})
+    sources = (answers(table=table, pseudonymise=("request",)), payments(pseudonymise=("request",)))
+    world = a_world(tmp_path / "home", a_log_service(sources=sources))
+    write(url, answers_of(DAYS[1]))
+    deliver(world.home.landing, "answers", DAYS[0], answers_of(DAYS[0]))
+    close(world, DAYS[:2])
+    assert set(stored(world, "predictions")["request_id"].str.len()) == {64}
+    assert len(set(stored(world, "predictions")["request_id"])) == 120
