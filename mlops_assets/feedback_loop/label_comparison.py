@@ -110,12 +110,11 @@ GROUP = "model_version, version, other, is_other"
 
 def _measured_sql(task: Task, at_k: int) -> str:
     """SQL of what a model is worth, per pair of definitions and side: reads ``sides``."""
-    return {
-        "binary": yes_or_no_sql,
-        "regression": numbers_sql,
-        "multiclass": classes_sql,
-        "ranking": lambda: lists_sql(at_k),
-    }[task]()
+    if task == "ranking":
+        return lists_sql(at_k)
+    if task == "multiclass":
+        return classes_sql()
+    return numbers_sql() if task == "regression" else yes_or_no_sql()
 
 
 def yes_or_no_sql() -> str:
