@@ -241,7 +241,7 @@ class _Asked:
 
 def when_free(world: World, say: Callable[[str], None], work: Callable[[], T]) -> T:
     """Do something that takes a lease as soon as nobody else holds it; after WAIT_SECONDS, fail and say who does."""
-    from mlops_assets.replay import wait_for_lease
+    from mlops_assets.closing.waiting import wait_for_lease
 
     while True:
         wait_for_lease(world, seconds=WAIT_SECONDS, say=say)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.stopwatch import spent, start_anew
-from mlops_assets.closing.world import SHARED, World
+from mlops_assets.closing.waiting import wait_for_lease
+from mlops_assets.closing.world import World
 from mlops_assets.display import display
 from mlops_assets.errors import LeaseHeldError, RangeError
 from mlops_assets.summary import Effort, summary_lines
@@ -22,7 +23,6 @@ Say = Callable[[str], None]
 Wait = Callable[[], None]
 OnDay = Callable[["DayReport"], None]
 ONE_DAY = timedelta(days=1)
-LEASE_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -231,24 +231,3 @@ def _open_redo(world: World, redo_from: date, last: date | None, by: str, wait: 
 def _print_summary(world: World, effort: Effort | None, say: Say) -> None:
     for line in summary_lines(world, effort):
         say(line)
-
-
-def wait_for_lease(world: World, *, seconds: float, say: Say) -> None:
-    """Wait until nobody else writes this service or its sources.
-
-    Raises:
-        LeaseHeldError: somebody still does after ``seconds``; names who.
-    """
-    deadline = time.monotonic() + seconds
-    said = False
-    while holder := world.ledger.holder(world.name) or world.ledger.holder(SHARED):
-        who = f"{holder['holder']} (process {holder['pid']} on {holder['host']})"
-        if time.monotonic() >= deadline:
-            raise LeaseHeldError(
-                f"service '{world.name}' is still being written by {who} after {seconds:.0f} s. "
-                "One writer at a time: wait for it, or end it, then run the same command again."
-            )
-        if not said:
-            say(f"{who} is writing service '{world.name}'; waiting up to {seconds:.0f} s for it")
-            said = True
-        time.sleep(LEASE_POLL_SECONDS)
