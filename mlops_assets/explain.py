@@ -18,12 +18,11 @@ from mlops_assets.adapters.people_sql import Answer, ask, plain
 from mlops_assets.closing.block import score_with
 from mlops_assets.closing.features import open_sources
 from mlops_assets.closing.known import recorded, visible
-from mlops_assets.closing.standing import standing_before
 from mlops_assets.closing.world import World
 from mlops_assets.errors import NothingToDoError
+from mlops_assets.explain_incidents import Concerned, incident_lines, incidents_of
 from mlops_assets.feature_loop.point_in_time import compute_features, spine_sql
 from mlops_assets.feature_loop.used_rows import used_rows_sql
-from mlops_assets.monitoring_loop.rules import quality_cause
 from mlops_assets.service.features import FeatureSet, RequestView
 
 Story = dict[str, Any]
@@ -81,7 +80,19 @@ def _story(world: World, request_id: str, answers: list[Story]) -> Story:
         "never_labelled": world.service.label.never_labelled,
         "metrics": _metrics(world, day, counted, slices, told, outcomes),
         "operations": _asked(world, operations_sql(world.name, logged_on, [*sorted(shown), "served"], slices)),
-        "incidents": [*_incidents(world, logged_on), *_incidents_of_rules(world, day, slices)],
+        "incidents": incidents_of(
+            world,
+            Concerned(
+                logged_on,
+                datetime.fromisoformat(answers[0]["predicted_at"]),
+                day,
+                _labelled_on(world, told),
+                any(row["score"] is not None for row in answers),
+                frozenset(shown),
+                tuple(slices),
+                world.feature_set(answers[0]["feature_version"]),
+            ),
+        ),
     }
 
 
@@ -91,36 +102,16 @@ def _metrics(
     """Metric rows in which the request was counted: none before its label was known, none at all if it has none."""
     if not any(row["value"] is not None for row in outcomes):
         return []
-    known = [world.calendar.day_of(datetime.fromisoformat(row["known_at"])) for row in told]
+    known = [*_labelled_on(world, told)]
     if world.service.label.is_one_sided:  # without a label it counts as negative, from its own day on
         known.append(day)
     query = metrics_sql(world.name, day, versions, slices, min(known, default=day))
     return _asked(world, query) if versions else []
 
 
-def _incidents(world: World, day: date) -> list[Story]:
-    """Incidents that were opened, or seen again, on the day on which the request was logged."""
-    standing = standing_before(world, day + timedelta(days=1))
-    return [
-        {"incident_id": one.incident_id, "cause": one.cause, "tier": one.tier, "text": one.text, "day": day.isoformat(),
-         "why": "opened that day" if one.opened_on == day else "seen again that day"}
-        for one in sorted(standing.incidents.values(), key=lambda one: one.incident_id) if one.last_seen == day
-    ]  # fmt: skip
-
-
-def _incidents_of_rules(world: World, day: date, slices: Sequence[str]) -> list[Story]:
-    """Incidents of rules that broke over a window which the request's prediction day lies in; each one once."""
-    found: dict[str, Story] = {}
-    opened = sorted(world.ledger.effective("incidents", world.name), key=lambda row: row["day"])
-    for broken in _asked(world, broken_rules_sql(world.name, day, slices)):
-        cause = quality_cause(broken["metric"], broken["slice"])
-        of_rule = [row for row in opened if row["cause"] == cause and row["day"] <= date.fromisoformat(broken["day"])]
-        if of_rule:
-            found.setdefault(of_rule[-1]["incident_id"], {
-                "incident_id": of_rule[-1]["incident_id"], "cause": cause, "tier": broken["tier"],
-                "text": broken["reason"], "day": broken["day"], "why": "it lies in the window of a rule that broke",
-            })  # fmt: skip
-    return list(found.values())
+def _labelled_on(world: World, told: list[Story]) -> tuple[date, ...]:
+    """The days on which label events of the request became known."""
+    return tuple(world.calendar.day_of(datetime.fromisoformat(row["known_at"])) for row in told)
 
 
 def answers_sql(service: str, request_id: str) -> str:
@@ -169,16 +160,6 @@ def operations_sql(service: str, day: date, versions: Sequence[str], slices: Seq
         select version, list(distinct slice order by slice) as slices from {quote(service)}.operations
         where day = {literal(day)} and version in ({", ".join(map(literal, versions))})
           and slice in ({", ".join(map(literal, slices))}) group by version order by version
-    """
-
-
-def broken_rules_sql(service: str, day: date, slices: Sequence[str]) -> str:
-    """SQL of the rules that broke, and asked for a person, over windows that hold a prediction day."""
-    return f"""
-        select day, rule, metric, slice, tier, reason from {quote(service)}.rules
-        where state = 'broken' and leads_to = 'incident' and slice in ({", ".join(map(literal, slices))})
-          and {literal(day)} between prediction_day - (window_days + of_days - 2)::integer and prediction_day
-        order by day, rule
     """
 
 
@@ -295,10 +276,7 @@ def story_lines(story: Story) -> Iterator[str]:
     yield from _label_lines(story)
     yield from _counted_lines(story)
     yield "incidents"
-    for row in story["incidents"]:
-        yield f"  {row['incident_id']} ({row['tier']}, {row['why']}, {row['day']}): {row['text']}"
-    if not story["incidents"]:
-        yield "  none"
+    yield from incident_lines(story["incidents"])
 
 
 def _counted_lines(story: Story) -> Iterator[str]:

@@ -100,6 +100,37 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda one: (one.day, ORDER.index(one.event), one.incident_id))
 
 
+@dataclass(frozen=True)
+class Episode:
+    """A span in which an incident was open: its first day, the days on which it showed, and, once it was quiet or
+    closed, the last one."""
+
+    first: date
+    seen: tuple[date, ...]
+    last: date | None = None
+
+    def covers(self, day: date) -> bool:
+        """Whether the incident was open on a day."""
+        return self.first <= day and (self.last is None or day <= self.last)
+
+
+def episodes(opened_on: date, events: Iterable[tuple[date, str]]) -> list[Episode]:
+    """The spans of an incident: one from its opening until it was quiet, and one from each time it was back.
+
+    >>> [one.last for one in episodes(date(2013, 1, 1), [(date(2013, 1, 4), "quieted"), (date(2013, 1, 9), "seen")])]
+    [datetime.date(2013, 1, 4), None]
+    """
+    found = [Episode(opened_on, (opened_on,))]
+    for day, event in sorted(events, key=lambda one: (one[0], ORDER.index(one[1]))):
+        if event == "seen" and found[-1].last is not None:
+            found.append(Episode(day, (day,)))
+        elif event == "seen" and day not in found[-1].seen:
+            found[-1] = replace(found[-1], seen=(*found[-1].seen, day))
+        elif event in ("quieted", "closed") and found[-1].last is None:
+            found[-1] = replace(found[-1], last=day)
+    return found
+
+
 def with_upstream_causes(findings: Sequence[Finding], sources: Collection[str]) -> list[Finding]:
     """The same findings; one about the score belongs to the gravest fault of a source on the same day, if any.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -10,13 +11,15 @@ import pyarrow as pa
 import pytest
 from toy_log import a_log_service, answers_of, deliver_log
 from toy_stories import on, stored
-from toy_world import a_world, close, deliver, deliver_all, span
+from toy_world import a_world, at, close, deliver, deliver_all, span
 
 from mlops_assets import DegradationRule, QualityPolicy
 from mlops_assets.closing.world import World
 from mlops_assets.errors import NothingToDoError
 from mlops_assets.explain import explain_request, story_lines
+from mlops_assets.explain_incidents import Concerned, days_that_matter
 from mlops_assets.model_loop.contributions import contributions
+from mlops_assets.monitoring_loop.incidents import episodes
 
 DAY = span(14, 14)[0]
 
@@ -97,9 +100,45 @@ def test_the_incidents_of_a_request_are_those_of_its_day_and_of_the_rules_that_l
     close(made, days)
     of_day = explain_request([made], f"{days[3]}-20")["incidents"]
     assert [row["why"] for row in of_day if row["cause"] == "answers"] == ["opened that day"]
+    later = explain_request([made], f"{days[4]}-20")
+    (still_open,) = [row for row in later["incidents"] if row["cause"] == "answers"]
+    assert (still_open["why"], still_open["shown_on"]) == ("open that day", [days[3].isoformat()])
+    assert f"    showed on {days[3]}" in list(story_lines(later))
+    before = explain_request([made], f"{days[2]}-20")["incidents"]
+    assert [row for row in before if row["cause"] == "answers"] == [], "it was not open yet"
     ruled = [row for row in explain_request([made], f"{days[1]}-20")["incidents"] if row["cause"] == "quality:brier"]
     assert [row["why"] for row in ruled] == ["it lies in the window of a rule that broke"]
     assert rule.sentence in ruled[0]["text"] and ruled[0]["day"] > days[1].isoformat()
+
+
+def test_an_incident_has_a_span_for_each_time_it_was_back() -> None:
+    first, *others = episodes(
+        span(0, 0)[0],
+        [(span(n, n)[0], event) for n, event in
+         ((0, "seen"), (2, "seen"), (5, "quieted"), (20, "raised"), (20, "seen"), (21, "escalated"), (23, "closed"))],
+    )  # fmt: skip
+    assert first.seen == (*span(0, 0), *span(2, 2)) and first.last == span(5, 5)[0]
+    assert [(one.first, one.last) for one in others] == [(span(20, 20)[0], span(23, 23)[0])]
+    assert [first.covers(span(n, n)[0]) for n in (1, 5, 6)] == [True, True, False]
+
+
+def test_an_incident_concerns_a_request_on_the_day_on_which_what_moved_was_the_request_s(logged: World) -> None:
+    """Its features on the day it was logged, its label on the day it was known, nothing that it does not have."""
+    day, known = span(1, 2)
+    request = Concerned(
+        day, at(day, 10), day, (known,), True, frozenset({"v7"}), ("all", "arm=a"), logged.service.feature_set
+    )
+    concerned = {cause: days_that_matter(logged, request, cause) for cause in (
+        "drift:income", "drift:score", "drift:rows", "drift:late", "answers", "operations:answers", "drift:delay_hours",
+        "payments", "drift:completeness_1", "operations:labels", "drift:age", "quality:brier",
+    )}  # fmt: skip
+    assert {cause for cause, days in concerned.items() if days == (day,)} == {
+        "drift:income", "drift:score", "drift:rows", "drift:late", "answers", "operations:answers",
+    }  # fmt: skip
+    assert concerned["drift:delay_hours"] == concerned["payments"] == (known,)
+    assert concerned["drift:completeness_1"] == (day + timedelta(days=1),)
+    assert concerned["operations:labels"] == (day + timedelta(days=3),), "its label window ends after 72 hours"
+    assert concerned["drift:age"] == concerned["quality:brier"] == ()
 
 
 @pytest.mark.slow
