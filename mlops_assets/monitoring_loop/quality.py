@@ -82,7 +82,9 @@ def measure_quality(
     found.append(blocked_rows(service, questions, windows, blocked))
     insert_rows(con, pd.concat(found, ignore_index=True), into)
     run(con, quality_counts.drop_rows_sql())
-    for table in ("flat", "scored", "truth", "asked", "cells", "named", "hits", "counts"):
+    for name in ("flat", "hits", "counts"):
+        con.unregister(f"quality_{name}")
+    for table in ("scored", "who", "parts", "truth", "asked", "cells"):
         run(con, quality_counts.drop_sql(f"quality_{table}"))
 
 
@@ -93,6 +95,8 @@ def count(
     first, last = days[0] - timedelta(days=history_days(service)), days[-1]
     kept, is_binary, slices = kept_columns(service), service.task == "binary", service.quality.slices
     run(con, quality_counts.scored_sql(predictions, first, last, slices, is_chance=is_binary, kept=kept))
+    run(con, quality_counts.who_names_sql(predictions))
+    run(con, quality_counts.part_names_sql(predictions, slices))
     run(con, quality_counts.truth_sql(labels, service.label, last, has_worth=has_worth(service)))
     calendar = {day: (start, end) for day, start, end in rows(con, quality_counts.calendar_sql())}
     corrected: dict[date, set[date]] = {}
@@ -107,12 +111,14 @@ def count(
     con.unregister("given_questions")
     run(con, quality_counts.cells_sql())
     named = [*kept, *(("kpi",) if has_worth(service) else ())]
-    run(con, quality_counts.flat_sql(len(slices), service.label))
+    flat = con.sql(quality_counts.flat_sql(len(slices), service.label, has_rows=bool(named))).to_arrow_table()
+    con.register("quality_flat", flat)
     run(con, quality_counts.rows_sql(len(slices), kept=named))
     if is_binary:
-        count_groups(con, len(slices), is_crossed=service.label.is_one_sided or service.label.noise is not None)
+        is_crossed = service.label.is_one_sided or service.label.noise is not None
+        count_groups(con, flat, len(slices), is_crossed=is_crossed)
     else:
-        run(con, quality_counts.tallied_sql())
+        con.register("quality_counts", con.sql(quality_counts.tallied_sql()).to_arrow_table())
     return windows
 
 

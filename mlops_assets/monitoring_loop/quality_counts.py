@@ -25,18 +25,65 @@ def scored_sql(
     """SQL of ``quality_scored``: one prediction; its score in 1e-9 if it is a chance, else 1 if there is one.
 
     Reads   ``predictions`` with prediction days ``first`` to ``last`` that were logged by ``last``.
-    ``slice_<n>`` is *name=value* of each slice or null, ``kept`` are further columns, by their expressions over a
-    prediction.
+    ``who`` stands for version and role, ``code_<n>`` for *name=value* of each slice (0: none), ``flags`` are the marks
+    *served* and *scored*; ``kept`` are further columns, by their expressions over a prediction. Hashes and not names,
+    and made here: a file of the lake has a dictionary of its names, each of which is hashed once, and writing the
+    names down costs five times as much.
     """
-    score = "round(score * 1e9)::bigint" if is_chance else "case when isfinite(score) then 1 end::bigint"
-    more = {f"slice_{number}": slice_sql(name) for number, name in enumerate(slices)}
+    score = "round(score * 1e9)::integer" if is_chance else "case when isfinite(score) then 1 end::integer"
+    more = {f"code_{number}": code_sql(slice_sql(name)) for number, name in enumerate(slices)}
     more |= {name: text for name, text in kept.items() if name != "request_id"}
     return f"""
         create or replace temp table quality_scored as
-        select prediction_day, day as logged_on, request_id, predicted_at, model_version as version, role,
-               served, {score} as score{named_sql(more)}
+        select prediction_day, day as logged_on, request_id, predicted_at, {who_sql("model_version", "role")} as who,
+               {score} as score, {flags_sql("score")} as flags{named_sql(more)}
         from {predictions}
         where prediction_day between {literal(first)} and {literal(last)} and day <= {literal(last)}
+    """
+
+
+def who_sql(version: str, role: str) -> str:
+    """SQL of what stands for the version and the role of who answered."""
+    return f"hash({version}, {role})"
+
+
+def flags_sql(score: str) -> str:
+    """SQL of the marks that a prediction has in every state."""
+    return f"({SERVED_MARK} * served::integer + {SCORED_MARK} * ({score} is not null)::integer)::utinyint"
+
+
+def code_sql(part: str) -> str:
+    """SQL of what stands for the name of a slice; 0 for null."""
+    return f"case when ({part}) is null then 0 else hash({part}) end::ubigint"
+
+
+def who_names_sql(predictions: str) -> str:
+    """SQL of ``quality_who``: the version and the role of each ``who``; every version with every role.
+
+    Distinct column by column: of one column that is a look at the dictionaries of the files.
+    """
+    return f"""
+        create or replace temp table quality_who as
+        select {who_sql("version", "role")} as who, version, role
+        from (select distinct model_version as version from {predictions})
+        cross join (select distinct role from {predictions})
+        union all select {served_sql()}, {literal(SERVED)}, {literal(SERVED)}
+    """
+
+
+def served_sql() -> str:
+    """SQL of the ``who`` of whatever answered."""
+    return who_sql(literal(SERVED), literal(SERVED))
+
+
+def part_names_sql(predictions: str, slices: Iterable[str]) -> str:
+    """SQL of ``quality_parts``: the name of the slice of each ``code``; read from distinct contexts, which are few."""
+    contexts = f"(select distinct context from {predictions})"
+    named = "".join(f" union select {slice_sql(name)} from {contexts}" for name in slices)
+    return f"""
+        create or replace temp table quality_parts as
+        select {code_sql("slice")} as code, slice
+        from (select {literal(ALL)} as slice{named}) where slice is not null
     """
 
 
@@ -110,22 +157,19 @@ def cells_sql() -> str:
     """
 
 
-def flat_sql(slices: int, label: LabelDefinition) -> str:
-    """SQL of ``quality_flat``: one prediction in one state, with what is known of it then; hashes stand for names.
+def flat_sql(slices: int, label: LabelDefinition, *, has_rows: bool) -> str:
+    """SQL of ``quality_flat``: one prediction in one state, with what is known of it then.
 
-    ``source`` and ``truth`` are its rows in ``quality_scored`` and ``quality_truth``. ``is_positive`` is null without
-    a score, and without a label unless such a request counts as negative. ``is_sliced``: its slices are asked for.
+    ``source`` and ``truth`` are its rows in ``quality_scored`` and ``quality_truth``, if ``has_rows``. ``marks`` is
+    a number of bits: two for the outcome (2: not known, which is so without a label unless such a request counts as
+    negative), then *served*, *sliced* (slices of this state are asked for), *labelled*, *scored*.
     """
-    is_positive = f"value > {label.splits_at!r}" if label.splits_at is not None else "if(value is null, null, true)"
-    if label.is_one_sided:
-        is_positive = f"coalesce({is_positive}, false)"
+    source = "scored.rowid::uinteger as source, truth.rowid::uinteger as truth, " if has_rows else ""
     return f"""
-        create or replace temp table quality_flat as
-        select state, is_sliced, served, score, value,
-               case when score is not null then {is_positive} end as is_positive,
-               scored.rowid as source, truth.rowid as truth{hashes_sql(slices)}
+        select state, {source}coalesce(score, 0) as score, who,
+               {told_sql(label)} + flags + sliced as marks{"".join(f", code_{n}" for n in range(slices))}
         from (
-            select prediction_day, as_of, state, bool_or(is_sliced) as is_sliced
+            select prediction_day, as_of, state, ({SLICED_MARK} * bool_or(is_sliced)::integer)::utinyint as sliced
             from quality_cells group by all
         ) as states
         join quality_scored as scored using (prediction_day)
@@ -135,9 +179,12 @@ def flat_sql(slices: int, label: LabelDefinition) -> str:
     """
 
 
-def hashes_sql(slices: int) -> str:
-    """SQL of what stands for the names of who answered and of its slices."""
-    return ", hash(version, role) as who" + "".join(f", hash(slice_{n}) as hash_{n}" for n in range(slices))
+def told_sql(label: LabelDefinition) -> str:
+    """SQL of the marks that a label makes: its outcome, and that there is one."""
+    is_positive = "value is not null" if label.splits_at is None else f"value > {label.splits_at!r}"
+    unknown = 0 if label.is_one_sided else 2
+    return f"""case when {is_positive} then {1 + LABELLED_MARK}::utinyint
+                    when value is not null then {LABELLED_MARK}::utinyint else {unknown}::utinyint end"""
 
 
 def rows_sql(slices: int, *, kept: Iterable[str]) -> str:
@@ -145,88 +192,65 @@ def rows_sql(slices: int, *, kept: Iterable[str]) -> str:
 
     Each counts for its version, and for *served* if it was the answer; in slice *all* and, where slices are asked
     for, in one slice per declared name. ``kept`` are further columns of ``quality_scored`` and
-    ``quality_truth``.
+    ``quality_truth``; with them comes the label's ``value``.
     """
-    kept = list(kept)
+    kept = [*kept, "value"] if (kept := list(kept)) else []
     more = "".join(f", {quote(name)}" for name in kept)
-    of_both = "".join(f", {'truth' if name == 'kpi' else 'scored'}.{quote(name)}" for name in kept)
-    joined = "left join quality_truth as truth on truth.rowid = flat.truth" if "kpi" in kept else ""
-    parts = ", ".join([literal(ALL), *(f"slice_{number}" for number in range(slices))])
-    in_slices = f"list_filter([{parts}], lambda one: one is not null)" if slices else f"[{parts}]"
+    of_both = "".join(f", {'truth' if name in ('kpi', 'value') else 'scored'}.{quote(name)}" for name in kept)
+    joined = """join quality_scored as scored on scored.rowid = source
+                left join quality_truth as truth on truth.rowid = flat.truth"""
+    everywhere = code_sql(literal(ALL))
+    parts = ", ".join([everywhere, *(f"flat.code_{number}" for number in range(slices))])
+    in_slices = f"list_filter([{parts}], lambda one: one <> 0)" if slices else f"[{parts}]"
     return f"""
         create or replace temp view quality_rows as
-        select state, hash(version, role, slice) as group_id, version, role, slice, value, score, is_positive{more}
+        select state, hash(who, code) as group_id, who, code, score, is_positive{more}
         from (
-            select state, unnest(who, max_depth := 2), slice, value, score, is_positive{more}
+            select state, unnest(who) as who, code, score, is_positive{more}
             from (
-                select state, flat.score, flat.value, is_positive{of_both},
-                       unnest(case when is_sliced then {in_slices} else [{literal(ALL)}] end) as slice,
-                       [{{version: version, role: role}}] || case when flat.served
-                           then [{{version: '{SERVED}', role: '{SERVED}'}}] else [] end as who
-                from quality_flat as flat join quality_scored as scored on scored.rowid = flat.source {joined}
+                select state, case when marks & {SCORED_MARK} <> 0 then flat.score end as score,
+                       case marks & {3 + SCORED_MARK} when {1 + SCORED_MARK} then true
+                            when {SCORED_MARK} then false end as is_positive{of_both},
+                       unnest(case when marks & {SLICED_MARK} <> 0 then {in_slices} else [{everywhere}] end) as code,
+                       [flat.who] || case when marks & {SERVED_MARK} <> 0 then [{served_sql()}] else [] end as who
+                from quality_flat as flat {joined if kept else ""}
             )
         )
     """
 
 
-def marked_rows_sql(slices: int) -> str:
-    """SQL of the rows of ``quality_flat`` as small numbers; ``marks``: the outcome (2: not known), and three flags."""
-    hashes = "".join(f", hash_{number}" for number in range(slices))
-    return f"""
-        select source, state, who, coalesce(score, 0)::integer as score,
-               (case when is_positive is null then 2 when is_positive then 1 else 0 end + 4 * served::integer
-                + 8 * is_sliced::integer + 16 * (value is not null and score is not null)::integer)::utinyint as marks
-               {hashes}
-        from quality_flat
+def named_groups_sql() -> str:
+    """SQL of ``(number, state, group_id, version, role, slice)`` of the groups that were counted.
+
+    Reads   ``quality_groups(number, state, who, code, facet, is_served)``; facet -1 is slice *all*. Rows that have no
+    slice of a name, because it was not declared yet, are no group.
     """
-
-
-def named_groups_sql(slices: int) -> str:
-    """SQL of ``quality_named``: the groups that were counted, named by a prediction of each.
-
-    Reads   ``quality_counted_found(number, source, state, facet, is_served, ...)``; facet -1 is slice *all*. Rows that
-    have no slice of a name, because it was not declared yet, are no group.
-    """
-    of_facet = "".join(f" when {number} then slice_{number}" for number in range(slices))
     return f"""
-        create or replace temp table quality_named as
-        select *, hash(version, role, slice) as group_id
+        select number, state, hash(who, code) as group_id, version, role, slice
         from (
-            select found.* exclude (source, facet, is_served) replace (found.state::bigint as state),
-                   case when is_served then '{SERVED}' else version end as version,
-                   case when is_served then '{SERVED}' else role end as role,
-                   case facet when -1 then {literal(ALL)}{of_facet} end as slice
-            from quality_counted_found as found join quality_scored as scored on scored.rowid = found.source
-        ) where slice is not null
+            select number, state, case when is_served then {served_sql()} else who end as who,
+                   case facet when -1 then {code_sql(literal(ALL))} else code end as code
+            from quality_groups
+        ) join quality_who using (who) join quality_parts using (code)
+        order by number
     """
-
-
-def hits_sql() -> str:
-    """SQL of ``quality_hits``: one score of one group in one state, with its rows by outcome."""
-    return """
-        create or replace temp table quality_hits as
-        select state, group_id, score::bigint as score, hits.positives::bigint as positives,
-               hits.negatives::bigint as negatives
-        from quality_hits_found as hits join quality_named using (number)
-    """
-
-
-def counts_sql() -> str:
-    """SQL of ``quality_counts``: the groups without their numbers."""
-    return "create or replace temp table quality_counts as select * exclude (number) from quality_named"
 
 
 def tallied_sql() -> str:
     """SQL of ``quality_counts`` where nothing is a sum over scores: predictions, labels, and labels by outcome."""
     return """
-        create or replace temp table quality_counts as
-        select state, group_id, any_value(version) as version, any_value(role) as role, any_value(slice) as slice,
-               count(*) as n, count(value) filter (where score is not null) as n_labelled,
-               count(*) filter (where is_positive) as positives, count(*) filter (where not is_positive) as negatives
-        from quality_rows group by state, group_id
+        select * exclude (who, code)
+        from (
+            select state, group_id, any_value(who) as who, any_value(code) as code, count(*) as n,
+                   count(value) filter (where score is not null) as n_labelled,
+                   count(*) filter (where is_positive) as positives,
+                   count(*) filter (where not is_positive) as negatives
+            from quality_rows group by state, group_id
+        ) join quality_who using (who) join quality_parts using (code)
     """
 
 
+SERVED_MARK, SLICED_MARK, LABELLED_MARK, SCORED_MARK = 4, 8, 16, 32
 POWERS = ("p1", "p2", "p3", "p4")
 LOSSES = ("own", "own_squares", "other", "other_squares", "product")
 SUMS = POWERS + LOSSES
