@@ -69,6 +69,7 @@ def measure_operations(
     run(con, create_if_absent_sql("operations", into))
     if days:
         names = sorted(slices)
+        run(con, unanswered_sql(predictions, days))
         run(con, answered_sql(predictions, names, days))
         run(con, matured_sql(predictions, labels, label, max_label_delay_hours, names, days))
         run(con, insert_operations_sql(into))
@@ -146,8 +147,24 @@ def slice_counts_sql(operations: str, missing: str, first: date) -> str:
     """
 
 
+def unanswered_sql(predictions: str, days: Sequence[date]) -> str:
+    """SQL of ``operations_unanswered``: the failed answer of every request of a day that nobody else answered on it."""
+    listed = ", ".join(map(literal, days))
+    return f"""
+        create or replace temp table operations_unanswered as
+        select day, request_id, min(model_version) as model_version from {quote(predictions)} failed
+        where day in ({listed}) and status in ('error', 'timeout') and role <> 'shadow' and not served
+          and not exists (select 1 from {quote(predictions)} answered where answered.served
+                          and answered.day = failed.day and answered.request_id = failed.request_id)
+        group by day, request_id
+    """
+
+
 def answered_sql(predictions: str, names: Sequence[str], days: Sequence[date]) -> str:
-    """SQL of ``operations_cells``: predictions of the days, counted per version, slice, hour and latency bin."""
+    """SQL of ``operations_cells``: predictions of the days, counted per version, slice, hour and latency bin.
+
+    A request that nobody answered counts for whatever answered all the same: as a failure.
+    """
     bins = f"ceil(ln(greatest(latency_ms, {SHORTEST_MS})) / ln({GAMMA!r}::double))::integer"
     return f"""
         create or replace temp table operations_cells as
@@ -161,8 +178,11 @@ def answered_sql(predictions: str, names: Sequence[str], days: Sequence[date]) -
             from (
                 select day, status, latency_ms, extract(hour from predicted_at) as hour, {bins} as bin,
                        round(cost * {MONEY_UNIT})::bigint as micros, {slices_sql(names)} as slices,
-                       unnest([model_version] || case when served then [{literal(SERVED)}] else [] end) as version
-                from {quote(predictions)} where day in ({", ".join(map(literal, days))})
+                       unnest([model_version] || case when counts then [{literal(SERVED)}] else [] end) as version
+                from (
+                    select *, served or (day, request_id, model_version) in (from operations_unanswered) as counts
+                    from {quote(predictions)}
+                ) where day in ({", ".join(map(literal, days))})
             )
         )
         group by all

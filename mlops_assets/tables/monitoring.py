@@ -126,7 +126,7 @@ OPERATIONS = Table(
     "monitoring_loop/operations.py",
     columns(
         ("day", "DATE", "business day of logged_at; for labels the day on which the label window ended"),
-        ("version", "VARCHAR", "model_version, or served: whatever answered"),
+        ("version", "VARCHAR", "model_version, or served: whatever answered, and requests that nobody answered"),
         ("slice", "VARCHAR", "all, or name=value"),
         ("n", "BIGINT", "predictions: the throughput of the day"),
         ("errors", "BIGINT", "of which failed"),

@@ -81,6 +81,15 @@ def test_a_cost_that_grows_is_forecast_with_an_interval_and_told_two_weeks_befor
     assert at[25].reason.startswith("cost_per_1000: at the current growth above 2 on 2013-08-")
 
 
+def test_a_latency_that_grows_is_forecast_before_the_promise_is_broken():
+    rng = np.random.default_rng(4)
+    growth = [25 * float(np.exp(0.02 * n + rng.normal(0, 0.02))) for n in range(33)]  # crosses 50 ms on day 34.7
+    levels = judged(LATENCY, "latency", [(900, 9, value) for value in growth])
+    assert abs((levels[25].crosses_on - (FIRST + timedelta(days=35))).days) <= 3
+    assert (levels[16].tier, levels[25].tier) == ("stable", "moderate")
+    assert levels[25].reason.startswith("latency: at the current growth above 50 on 2013-08-")
+
+
 @pytest.mark.parametrize("days_since", [1, 3, 7, 14, 20])
 def test_a_step_is_no_growth(days_since: int):
     """Another version answers, a thousand times slower than a constant and far from the limit."""
