@@ -11,7 +11,7 @@ from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.budgeting import budget_lines, newest_report
 from mlops_assets.closing.comparing import OWN_LABELS_DAYS, compared_definitions, comparison_lines, own_labels_share
 from mlops_assets.closing.incident_pages import incident_page
-from mlops_assets.closing.plotting import MOST_DAYS, OF_OPERATIONS, chart_up_to, read_series
+from mlops_assets.closing.plotting import MOST_DAYS, OF_OPERATIONS, chart_up_to, read_series, series_of
 from mlops_assets.closing.standing import (
     first_closable,
     incident_events,
@@ -28,6 +28,8 @@ from mlops_assets.monitoring_loop.incidents import Incident
 
 Status = dict[str, Any]
 VERDICT_DAYS = 7
+DRAWN = ("features", "profiles", "predictions", "labels", "quality", "operations", "drift", "loop_sync", "verdict")
+"""Assets whose page shows a series."""
 
 
 def status_of(world: World, as_of: date | None = None) -> Status:
@@ -130,13 +132,14 @@ def series_chart(world: World, name: str, as_of: date | None) -> str:
 
 
 def known_series(world: World) -> list[str]:
-    """What can be drawn: columns, metrics, promises, and what is missing; a column also as ``<column> null share``."""
+    """What can be drawn: columns (also ``<column> null share``), and numbers of every table that has a series."""
     service = world.service
-    return [
-        *service.feature_set.names, "score", "rows", *(f"quality:{metric}" for metric in service.quality.metrics),
-        *(f"objective:{one.of}" for one in service.operations.objectives),
-        *(f"operations:{what}" for what in OF_OPERATIONS),
+    shown = {name for asset in DRAWN for name in series_of(world, asset)}
+    listed = [
+        *service.feature_set.names, "score", "rows", "label", *(f"quality:{name}" for name in service.quality.measured),
+        *(f"operations:{what}" for what in OF_OPERATIONS), *(f"drift:{name}" for name in service.feature_set.names),
     ]  # fmt: skip
+    return [*listed, *sorted(shown - set(listed))]
 
 
 def open_incident_page(worlds: Sequence[World], incident_id: str, as_of: date | None) -> str:

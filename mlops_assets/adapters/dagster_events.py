@@ -66,9 +66,11 @@ def features_done(
     from mlops_assets.closing.known import blocked_days, known_for, source_states
 
     blocked = blocked_days(world, source_states(world, known_for(world, days), days))
+    last, newest = world.closed_through(), max(days)
     for name, day, count, _state in generation_rows(world, con, days, names):
         if day not in blocked:
-            log(_done(key_of(world.service, name), day, count))
+            drawn = chart_page(world, name, last) if last and day == newest else {}
+            log(_done(key_of(world.service, name), day, count, **drawn))
 
 
 def generation_rows(
@@ -104,19 +106,19 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
             if report.changes:
                 more["changes"] = changes_table(report.changes)
         if report.day == world.closed_through():  # one of a block: these are pages, not records
-            more |= definitions_page(world, report.day) if name == "labels" else chart_page(world, name, report.day)
+            more |= chart_page(world, name, report.day)
+            more |= definitions_page(world, report.day) if name == "labels" else {}
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
     if report.alarm_budget:
         log(dg.AssetMaterialization(key_of(world.service, BUDGET), metadata=budget_metadata(report.alarm_budget)))
 
 
 def chart_page(world: "World", name: str, day: "date") -> dict[str, Any]:
-    """The series that stands for an asset over ten weeks, with everything that changed as marks; none for most."""
-    from mlops_assets.closing.plotting import chart_up_to
+    """The series that stand for an asset over ten weeks, with everything that changed as marks."""
+    from mlops_assets.closing.plotting import charts_of_asset
 
-    series = {"quality": f"quality:{world.service.quality.core_metrics[0]}", "drift": "score",
-              "operations": "operations:labels"}.get(name)  # fmt: skip
-    return {"chart": dg.MetadataValue.md(f"```\n{chart_up_to(world, series, day)}\n```")} if series else {}
+    drawn = "\n\n".join(f"```\n{one}\n```" for one in charts_of_asset(world, name, day))
+    return {"chart": dg.MetadataValue.md(drawn)} if drawn else {}
 
 
 def budget_metadata(rows: "Sequence[Row]") -> dict[str, Any]:

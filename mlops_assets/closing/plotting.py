@@ -4,13 +4,14 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.engine import literal, open_engine, put, rows
+from mlops_assets.adapters.engine import literal, open_engine, put, quote, rows
 from mlops_assets.closing.roles import ROLE_COLUMNS, told_by_ledger
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.monitoring_loop.chart import Mark, change_in_words, chart
 from mlops_assets.monitoring_loop.incidents import Incident
 from mlops_assets.monitoring_loop.operations import OPERATIONS
 from mlops_assets.monitoring_loop.shifts import ROWS
+from mlops_assets.service.features import RequestView
 from mlops_assets.tables import BY_NAME
 
 BEFORE_DAYS, MOST_DAYS = 34, 70
@@ -69,13 +70,49 @@ def chart_up_to(world: World, name: str, last: date) -> str:
     return chart_of(world, name, max(last - timedelta(days=MOST_DAYS - 1), world.service.first_day), last)
 
 
+def charts_of_asset(world: World, asset: str, last: date) -> list[str]:
+    """The series that stand for an asset over the ten weeks that end on a closed day, those without values left out."""
+    first = max(last - timedelta(days=MOST_DAYS - 1), world.service.first_day)
+    names = [name for name in series_of(world, asset) if read_series(world, name, first, last)]
+    return [chart_of(world, name, first, last) for name in names]
+
+
+def series_of(world: World, asset: str) -> list[str]:
+    """Names of the series that an asset's page shows."""
+    service = world.service
+    quality = [f"quality:{metric}" for metric in service.quality.core_metrics]
+    kpi = [f"kpi:{service.quality.kpi.name}"] if service.quality.kpi else []
+    promised = [f"objective:{objective.of}" for objective in service.operations.objectives]
+    sources = sorted({view.source for view in service.views if not isinstance(view, RequestView)})
+    clocks = ["training", "label", "monitoring", *(f"data:{source.name}" for source in service.sources)]
+    shown = {
+        "features": [f"freshness:{source}" for source in sources],
+        "profiles": [ROWS, *service.drift.critical_features],
+        "predictions": [f"{OPERATIONS}:n"],
+        "labels": ["label", *(f"completeness:{outcome}" for outcome in ("positive", "negative"))],
+        "quality": [*quality, *kpi],
+        "operations": [*(f"{OPERATIONS}:{what}" for what in ("labels", "p95_ms", "cost", "cpu_seconds")), *promised],
+        "drift": ["score"],
+        "loop_sync": [f"loop_sync:{clock}" for clock in clocks],
+        "verdict": ["verdict"],
+    }
+    return shown.get(asset, [])
+
+
 def read_series(world: World, name: str, first: date, last: date) -> dict[date, float]:
-    """Day -> value of a series: ``quality:<metric>``, ``objective:<name>``, ``operations:<what>``, or a column."""
+    """Day -> value of a series: a column, or ``<table>:<what>`` as ``known_series`` lists them."""
     kind, _, what = name.partition(":")
+    version = world.service.label.version
     readers: dict[str, tuple[str, Callable[[], str]]] = {
-        "quality": ("quality", lambda: quality_series_sql(what, world.service.label.version)),
+        "quality": ("quality", lambda: quality_series_sql("quality", what, version)),
+        "kpi": ("kpi", lambda: quality_series_sql("kpi", what, version)),
         "objective": ("objectives", lambda: objective_series_sql(what)),
         OPERATIONS: ("operations", lambda: operations_series_sql(what)),
+        "completeness": ("completeness", lambda: completeness_series_sql(what, version)),
+        "loop_sync": ("loop_sync", lambda: lag_series_sql(what)),
+        "freshness": ("freshness", lambda: freshness_series_sql(what)),
+        "drift": ("drift", lambda: surprise_series_sql(what)),
+        "verdict": ("verdicts", verdict_series_sql),
     }
     table, query = readers.get(kind, ("profiles", lambda: profile_series_sql(name)))
     with open_engine() as con:
@@ -101,14 +138,15 @@ def profile_series_sql(name: str) -> str:
     """
 
 
-def quality_series_sql(what: str, label_version: str) -> str:
+def quality_series_sql(table: str, what: str, label_version: str) -> str:
     """SQL of ``(prediction_day, value)`` of what was served, as known last; ``calibration`` is the ratio."""
     metric, _, part = what.partition(":")
     metric = "calibration_ratio" if metric == "calibration" else metric
+    named = {"quality": "metric", "kpi": "kpi"}[table]
     return f"""
-        select prediction_day, arg_max(value, day) from quality
-        where metric = {literal(metric)} and slice = {literal(part or "all")} and window_days = 1
-          and role = 'served' and label_version = {literal(label_version)} and value is not null
+        select prediction_day, arg_max(value, day) from {quote(table)}
+        where {named} = {literal(metric)} and slice = {literal(part or "all")} and window_days = 1
+          and role = 'served' and label_version in ({literal(label_version)}, '') and value is not null
         group by prediction_day order by prediction_day
     """
 
@@ -119,6 +157,48 @@ def objective_series_sql(what: str) -> str:
 
 
 def operations_series_sql(what: str) -> str:
-    """SQL of ``(day, value)`` of what was served: missing labels, failed answers, answers of the fallback, cost."""
-    value = OF_OPERATIONS.get(what, "n::double")
+    """SQL of ``(day, value)`` of what was served: missing labels, failed answers, answers of the fallback, cost, or any
+    number of the table; CPU seconds and memory of scoring, which has no served version, of all versions.
+    """
+    columns = {column.name for column in BY_NAME["operations"].columns if column.type in ("DOUBLE", "BIGINT")}
+    if what in ("cpu_seconds", "peak_mib"):
+        total = f"{'sum' if what == 'cpu_seconds' else 'max'}({what})"
+        return f"select day, {total} from operations where slice = 'all' group by day order by day"
+    value = OF_OPERATIONS.get(what, f"{what}::double" if what in columns else "n::double")
     return f"select day, {value} from operations where version = 'served' and slice = 'all' order by day"
+
+
+def completeness_series_sql(what: str, label_version: str) -> str:
+    """SQL of ``(day, value)``: the share of the labels of an outcome that is known a day after; ``<outcome>:<age>``."""
+    outcome, _, age = what.partition(":")
+    days = int(age) if age.isdecimal() else 1
+    return f"""
+        select day, value from completeness where label_version = {literal(label_version)}
+          and outcome = {literal(outcome)} and age_days = {days} and coalesce(slice, 'all') = 'all' order by day
+    """
+
+
+def lag_series_sql(check: str) -> str:
+    """SQL of ``(day, lag in days)`` of one clock of the loops."""
+    return f'select day, lag_days from loop_sync where "check" = {literal(check)} order by day'
+
+
+def freshness_series_sql(source: str) -> str:
+    """SQL of ``(day, hours)``: how old the newest row of a source was at the end of a day."""
+    return f"select day, max(age_hours) from freshness where source = {literal(source)} group by day order by day"
+
+
+def surprise_series_sql(what: str) -> str:
+    """SQL of ``(day, z)`` of a column: of one statistic, ``<column>:<statistic>``, or the largest of all."""
+    column, _, statistic = what.partition(":")
+    of_statistic = f"and statistic = {literal(statistic)}" if statistic else ""
+    return f"""
+        select day, max(surprise) from drift where column_name = {literal(column)} and slice = 'all'
+          and baseline = 'trailing' {of_statistic} group by day order by day
+    """
+
+
+def verdict_series_sql() -> str:
+    """SQL of ``(day, step)`` of the verdict, from 0, quiet, to 3, break glass."""
+    steps = "['quiet', 'note', 'investigate', 'break glass']"
+    return f"select day, (list_position({steps}, verdict) - 1)::double from verdicts order by day"

@@ -49,6 +49,6 @@ def test_sundays_report_what_was_asked_and_answered_by_then(tmp_path: Path):
         loop_done(world, report, ("quality", "verdict"), events.append)
     [weekly] = [event for event in events if event.asset_key.path[-1] == "alarm_budget"]
     assert weekly.metadata["week to"].value == str(SUNDAYS[-1]) and weekly.partition is None
-    [chart] = [event.metadata["chart"].value for event in events if "chart" in event.metadata]
+    [chart] = [e.metadata["chart"].value for e in events if e.asset_key.path[-1] == "quality" and "chart" in e.metadata]
     assert f"quality:brier, {span(0, 0)[0]} to {span(17, 17)[0]}" in chart
     assert f"a {span(10, 10)[0]} owner:close" in chart

@@ -11,10 +11,11 @@ from toy_stories import stored, untrained
 from toy_world import a_service, a_world, close, deliver_all, span
 
 from mlops_assets import DegradationRule, DriftPolicy, LatencyObjective, OperationsPolicy, QualityPolicy
+from mlops_assets.closing.plotting import charts_of_asset
 from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
 from mlops_assets.people import set_frozen
-from mlops_assets.status import open_incident_page, series_chart, status_lines, status_of
+from mlops_assets.status import DRAWN, open_incident_page, series_chart, status_lines, status_of
 
 pytestmark = pytest.mark.slow
 
@@ -149,5 +150,14 @@ def test_a_planned_change_begins_and_ends_in_the_change_log_and_is_drawn_beside_
     [line] = [line for line in status_lines(status_of(world)) if "event sale: on, sale -> over" in line]
     assert "changed: " in line
     assert series_chart(world, "weight", None).startswith(f"weight, {days[0]} to {days[5]}")
+    drawn = {asset: charts_of_asset(world, asset, days[5]) for asset in DRAWN}
+    assert all(drawn.values()), drawn
+    assert {chart.splitlines()[0].partition(",")[0] for charts in drawn.values() for chart in charts} >= {
+        "rows", "quality:brier", "operations:p95_ms", "loop_sync:monitoring", "loop_sync:data:orders", "verdict",
+        "freshness:scans", "completeness:positive", "label", "operations:n",
+    }  # fmt: skip
+    assert all(f" {days[2]} event sale: on, sale" in chart for charts in drawn.values() for chart in charts)
+    for name in ("drift:weight", "operations:peak_per_hour", "completeness:negative:0", "quality:brier"):
+        assert series_chart(world, name, None).startswith(f"{name}, {days[0]} to {days[5]}"), name
     with pytest.raises(UnknownNameError, match="no series is named 'wieght'. Did you mean 'weight'?"):
         series_chart(world, "wieght", None)
