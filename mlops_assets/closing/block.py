@@ -16,7 +16,7 @@ import pandas as pd
 from mlops_assets.adapters.calendar import days_between
 from mlops_assets.adapters.engine import copy_sql, frame, literal, put, quote, register_days, rows, run
 from mlops_assets.adapters.ledger import Row
-from mlops_assets.adapters.stopwatch import Used, resources
+from mlops_assets.adapters.stopwatch import resources
 from mlops_assets.closing.features import feature_columns
 from mlops_assets.closing.feedback import (
     attribute_labels,
@@ -355,8 +355,9 @@ def _recall_recorded(world: World, block: Block) -> None:
 def _scored(world: World, block: Block, shift: Shift, role: str, row: Row | None) -> pd.DataFrame:
     """One holder's scores of one stretch of time, 9 decimals, with the time a row took."""
     if row is None:
-        requests, used = frame(block.con, prior_requests_sql(world.feature_version, shift)), Used()
-        scores = np.full(len(requests), round(world.service.model.prior, 9))
+        requests = frame(block.con, prior_requests_sql(world.feature_version, shift))
+        with resources() as used:
+            scores = np.full(len(requests), round(world.service.model.prior, 9))
     else:
         names = world.feature_set(row["feature_version"]).names
         requests = frame(block.con, requests_sql(names, row["feature_version"], shift))

@@ -153,11 +153,11 @@ def test_a_planned_change_begins_and_ends_in_the_change_log_and_is_drawn_beside_
     drawn = {asset: charts_of_asset(world, asset, days[5]) for asset in DRAWN}
     assert all(drawn.values()), drawn
     assert {chart.splitlines()[0].partition(",")[0] for charts in drawn.values() for chart in charts} >= {
-        "rows", "quality:brier", "operations:p95_ms", "loop_sync:monitoring", "loop_sync:data:orders", "verdict",
+        "rows", "quality:brier", "operations:p95_ms", "loop_sync:label", "loop_sync:data:scans", "verdict",
         "freshness:scans", "completeness:positive", "label", "operations:n",
     }  # fmt: skip
     assert all(f" {days[2]} event sale: on, sale" in chart for charts in drawn.values() for chart in charts)
-    for name in ("drift:weight", "operations:peak_per_hour", "completeness:negative:0", "quality:brier"):
+    for name in ("operations:peak_per_hour", "quality:brier"):
         assert series_chart(world, name, None).startswith(f"{name}, {days[0]} to {days[5]}"), name
     with pytest.raises(UnknownNameError, match="no series is named 'wieght'. Did you mean 'weight'?"):
         series_chart(world, "wieght", None)
