@@ -16,12 +16,12 @@ from mlops_assets.adapters.engine import copy_sql, frame, literal, open_engine, 
 from mlops_assets.adapters.ledger import Row
 from mlops_assets.adapters.people_sql import Answer, ask, plain
 from mlops_assets.closing.block import score_with
-from mlops_assets.closing.features import open_sources
+from mlops_assets.closing.features import open_sources, requests_sql
 from mlops_assets.closing.known import recorded, visible
 from mlops_assets.closing.world import World
 from mlops_assets.errors import NothingToDoError
 from mlops_assets.explain_incidents import Concerned, incident_lines, incidents_of
-from mlops_assets.feature_loop.point_in_time import compute_features, spine_sql
+from mlops_assets.feature_loop.point_in_time import compute_features
 from mlops_assets.feature_loop.used_rows import used_rows_sql
 from mlops_assets.service.features import FeatureSet, RequestView
 
@@ -191,8 +191,7 @@ def _evidence(world: World, request_id: str, day: date, served: Story) -> Story:
     with open_engine() as con:
         register_days(con, world.calendar, day, day)
         relations = open_sources(world, con, features, known, [day])
-        spine = spine_sql(features, relations[features.request.source])
-        con.execute(copy_sql("spine", one_request_sql(spine, request_id)))
+        con.execute(copy_sql("spine", one_request_sql(requests_sql(world, features, relations), request_id)))
         con.complete()
         compute_features(con, features, spine="spine", sources=relations, into="computed")
         again = frame(con, "from computed")

@@ -18,10 +18,12 @@ from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.service.drifting import KnownEvent
 
 
-def announced_shares(world: World, block: Block, drift: pd.DataFrame, events: Sequence[KnownEvent]) -> Announced:
+def announced_shares(
+    world: World, block: Block, drift: pd.DataFrame, events: Sequence[KnownEvent], *, lag_days: int = 0
+) -> Announced:
     """Share of the day's rows that each event had announced, for every finding that it may have announced."""
     shares: dict[Asked, float] = {}
-    for asked, event in asked_of_events(drift, events):
+    for asked, event in asked_of_events(drift, events, lag_days=lag_days):
         version = next((version for (version,) in rows(block.con, feature_version_sql(asked.day))), None)
         if version is None:
             continue

@@ -25,18 +25,19 @@ def drift_of(world: World, block: Block, series: pd.DataFrame) -> pd.DataFrame:
     """Rows of table ``drift`` of the block's days; ``series`` are the profiles behind them."""
     policy, events = world.service.drift, known_events(world.service.drift)
     trainings = trainings_of(world, block)
+    log = world.service.prediction_log
+    lag_days = log.log_lag_days if log else 0
     parts = [
         find_drift(
             series, days=days, policy=policy, critical=policy.critical_features, blocked=blocked_by_then(world, block),
-            answers=answers, closed=closed_days(events, days), trainings=trainings,
+            answers=answers, closed=closed_days(events, days, lag_days=lag_days), trainings=trainings,
         )
         for days, answers in days_with_the_same_answers(world, block.days)
     ]  # fmt: skip
     drift = pd.concat(parts, ignore_index=True) if parts else drift_frame([])
-    return explain(
-        drift, events, size_gates(policy), earlier=_earlier_drift(world, block, events),
-        announced=announced_shares(world, block, drift, events),
-    )  # fmt: skip
+    earlier = _earlier_drift(world, block, events, lag_days)
+    announced = announced_shares(world, block, drift, events, lag_days=lag_days)
+    return explain(drift, events, size_gates(policy), earlier=earlier, announced=announced, lag_days=lag_days)
 
 
 def days_with_the_same_answers(world: World, days: Sequence[date]) -> Iterator[tuple[list[date], Answers]]:
@@ -108,9 +109,11 @@ def earlier_drift_sql(days: Collection[date]) -> str:
     return f"select * from earlier_drift where day in ({', '.join(literal(day) for day in sorted(days))})"
 
 
-def _earlier_drift(world: World, block: Block, events: Sequence[KnownEvent]) -> pd.DataFrame:
+def _earlier_drift(world: World, block: Block, events: Sequence[KnownEvent], lag_days: int) -> pd.DataFrame:
     table, before = BY_NAME["drift"], min(block.days)
-    days = {day for day in days_of_earlier(events, block.days) if day < before}
+    asked = {day - timedelta(days=lag) for day in block.days for lag in {0, lag_days}}
+    told = {day + timedelta(days=lag) for day in days_of_earlier(events, asked) for lag in {0, lag_days}}
+    days = {day for day in told if day < before}
     if not days:
         return drift_frame([])
     world.lake.view(block.con, table.name, table.columns, name="earlier_drift", first=min(days), last=max(days))

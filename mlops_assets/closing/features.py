@@ -28,6 +28,7 @@ from mlops_assets.closing.known import (
     KnownGeneration,
     blocked_days,
     inputs_fingerprints,
+    is_log,
     known_for,
     segments,
     source_states,
@@ -38,8 +39,10 @@ from mlops_assets.closing.world import World, arrow, source_columns
 from mlops_assets.feature_loop.freshness import measure_freshness
 from mlops_assets.feature_loop.ingest import effective_rows_sql
 from mlops_assets.feature_loop.point_in_time import compute_features, spine_sql
+from mlops_assets.feedback_loop.told import told_sql
 from mlops_assets.monitoring_loop.profiles import profile_features
 from mlops_assets.service.features import FeatureSet, StaticView
+from mlops_assets.service.sources import Source
 from mlops_assets.tables import BY_NAME, Column
 
 STEP_TABLES = ("features", "freshness", "profiles")
@@ -144,22 +147,49 @@ def open_sources(
     log = world.service.prediction_log
     back = max(features.lookback, log.repeats_within if log else timedelta()) + timedelta(days=3)
     static = {view.source for view in features.views if isinstance(view, StaticView)}
-    register_known(con, [k for k in known if k.source in static or k.arrival_day >= min(days) - back])
+    first = min(days) - back
+    kept = [k for k in known if k.source in static or (k.listed_on if k.is_log else k.arrival_day) >= first]
+    register_known(con, kept)
     relations = {}
     for source in features.sources:
-        first = None if source.name in static else min(days) - back
+        arrivals = [k.arrival_day for k in kept if k.source == source.name]
+        opened = min([first, *arrivals]) if is_log(world, source.name) else first
         world.shared.view(
             con,
             source.name,
             source_columns(source),
             name=f"stored_{source.name}",
-            first=first,
+            first=None if source.name in static else opened,
             last=max(days),
             is_open=True,
         )
-        run(con, effective_rows_sql(source, f"stored_{source.name}", "known", f"source_{source.name}"))
+        rows_of = logged_source_sql if is_log(world, source.name) else effective_rows_sql
+        run(con, rows_of(source, f"stored_{source.name}", "known", f"source_{source.name}"))
         relations[source.name] = f"source_{source.name}"
     return relations
+
+
+def logged_source_sql(source: Source, stored: str, known: str, name: str) -> str:
+    """SQL of a temp table with the rows of a log, each from when we could first read it.
+
+    A file that comes after its day has closed is told on the day that lists it, like the answers in it.
+    """
+    declared = ", ".join(
+        f"told_at as {quote(column)}" if column == source.available_at else quote(column) for column in source.columns
+    )
+    told = told_sql(source, stored=stored, listed="listed")
+    return f"""
+        create or replace temp table {quote(name)} as
+        with listed as (select *, null::timestamp as start_at from {quote(known)}), told as ({told})
+        select day, {declared} from told where not withdrawn
+    """
+
+
+def requests_sql(world: World, features: FeatureSet, relations: Mapping[str, str]) -> str:
+    """SQL of the spine; of a log the first row of every request counts."""
+    requests = spine_sql(features, relations[features.request.source])
+    log = world.service.prediction_log
+    return requests if log is None else first_rows_sql(requests, log.repeats_within_days)
 
 
 def register_known(con: duckdb.DuckDBPyConnection, known: Collection[KnownGeneration]) -> None:
@@ -231,9 +261,7 @@ def compute_segment(
     run(con, BY_NAME["freshness"].create_sql())
     for features in reversed(feature_sets):  # the declared ones last: freshness is about their views
         relations = open_sources(world, con, features, usable, segment)
-        requests = spine_sql(features, relations[features.request.source])
-        if world.service.prediction_log is not None:
-            requests = first_rows_sql(requests, world.service.prediction_log.repeats_within_days)
+        requests = requests_sql(world, features, relations)
         run(con, copy_sql("spine", day_spine_sql(requests, world.service.context, open_days)))
         compute_features(con, features, spine="spine", sources=relations, into="computed")
         run(con, day_features_sql(features, "features"))

@@ -28,6 +28,7 @@ from mlops_assets.feedback_loop.prediction_log import (
     logged_rows_sql,
 )
 from mlops_assets.monitoring_loop.profiles import LOG, Profiled, insert_profiles_sql
+from mlops_assets.service.prediction_log import ROLES, STATUSES
 from mlops_assets.service.sources import Source
 from mlops_assets.tables import BY_NAME
 
@@ -157,10 +158,14 @@ def read_log(
 
 
 def conflicting_days_sql(days: Sequence[date]) -> str:
-    """SQL of the days with conflicts: how many, the first request, and in what it differs."""
+    """SQL of the days with conflicts: of rows that contradict others and of rows that are no answers how many there
+    are, the first of them, the column, and what it says there."""
+    column = "replace(differs, 'served_at', 'predicted_at')"
     return f"""
-        select day, count(*), min(request_id), arg_min(differs, request_id) from conflicts
-        where day in ({", ".join(literal(day) for day in days)}) group by day
+        select day, is_unfit, count(*), min(who), arg_min_null(differs, place), arg_min_null(says, place)
+        from (select *, coalesce(request_id, '') as who, (who, source_key) as place,
+                     json_extract_string(payload, {column}) as says from conflicts)
+        where day in ({", ".join(literal(day) for day in days)}) group by day, is_unfit order by 1, 2
     """
 
 
@@ -169,19 +174,41 @@ def with_conflicts(
 ) -> dict[date, list[SourceState]]:
     """States of the sources, where the log that contradicts itself breaks its promise."""
     log = world.service.prediction_log
-    found = {day: (n, who, what) for day, n, who, what in rows(con, conflicting_days_sql(list(states)))}
+    found: dict[date, list[str]] = {}
+    for day, is_unfit, n, who, what, says in rows(con, conflicting_days_sql(list(states))):
+        words = unfit_words(n, who, what, says) if is_unfit else contradiction_words(n, who, what)
+        found.setdefault(day, []).append(words)
 
     def stated(day: date, state: SourceState) -> SourceState:
         if log is None or state.source != log.source or day not in found:
             return state
-        n, who, what = found[day]
-        reason = (
-            f"{n} row(s) contradict an earlier row of the same request and model version, first request '{who}' in "
-            f"{what}; the first row counts, see table conflicts. Log every answer once, or under its own request id"
-        )
-        return replace(state, state=CONFLICTING, reason=reason)
+        return replace(state, state=CONFLICTING, reason="; ".join(found[day]))
 
     return {day: [stated(day, state) for state in of_day] for day, of_day in states.items()}
+
+
+def contradiction_words(n: int, who: str, what: str) -> str:
+    """What is wrong with rows of a log that contradict earlier ones, and what to do."""
+    return (
+        f"{n} row(s) contradict an earlier row of the same request and model version, first request '{who}' in "
+        f"{what}; the first row counts, see table conflicts. Log every answer once, or under its own request id"
+    )
+
+
+FIXES = {
+    "role": f"Roles are {', '.join(ROLES)}: translate the log's words in prediction_log > role",
+    "status": f"Statuses are {', '.join(STATUSES)}: translate the log's words in prediction_log > status",
+    "served_at": "An answer is given before it is logged, and no months before: set the clock of the system that "
+    "writes it, or name another column in prediction_log > served_at",
+    "propensity": "A chance lies between 0 and 1: correct prediction_log > propensity",
+}
+
+
+def unfit_words(n: int, who: str, what: str, says: str | None) -> str:
+    """What is wrong with rows of a log that are no answers, and what to do."""
+    told = f" ('{says}')" if says is not None else ""
+    fix = FIXES.get(what, f"Write down the {what} of every answer, or name another column in prediction_log > {what}")
+    return f"{n} row(s) are no answers, first request '{who}' for its {what}{told}; see table conflicts. {fix}"
 
 
 def prediction_days_sql(days: Sequence[date]) -> str:

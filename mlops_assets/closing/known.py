@@ -19,7 +19,10 @@ from mlops_assets.service.sources import Source
 
 @dataclass(frozen=True)
 class KnownGeneration:
-    """One generation in one closing's list; ``known_at`` None: from each row's own ``available_at``."""
+    """One generation in one closing's list; ``known_at`` None: from each row's own ``available_at``.
+
+    ``is_log``: its rows are the requests themselves, so the day that lists them late is the day that has them.
+    """
 
     listed_on: date
     source: str
@@ -27,11 +30,12 @@ class KnownGeneration:
     generation: int
     fingerprint: str
     known_at: datetime | None
+    is_log: bool = False
 
     @property
     def visible_from(self) -> date:
         """First day whose requests can use it."""
-        return self.listed_on if self.known_at is None else self.listed_on + timedelta(days=1)
+        return self.listed_on if self.known_at is None or self.is_log else self.listed_on + timedelta(days=1)
 
     @property
     def is_late(self) -> bool:
@@ -41,6 +45,12 @@ class KnownGeneration:
 
 _ORDER = attrgetter("listed_on", "source", "arrival_day", "generation")
 """The order of a list of generations; the dataclass's own compares ten times slower, and a year has thousands."""
+
+
+def is_log(world: World, source: str) -> bool:
+    """Whether the rows of a source are the requests themselves: the log of a model that runs elsewhere."""
+    log = world.service.prediction_log
+    return log is not None and source == log.source == world.service.request.source
 
 
 def recorded(world: World) -> list[KnownGeneration]:
@@ -53,6 +63,7 @@ def recorded(world: World) -> list[KnownGeneration]:
             row["generation"],
             row["fingerprint"],
             row["known_at"],
+            is_log(world, row["source"]),
         )
         for row in world.ledger.effective("known_generations", world.name)
     ]
@@ -78,7 +89,7 @@ def known_for(world: World, days: Sequence[date]) -> list[KnownGeneration]:
                 listed.add(key)
                 on_its_own_day = row["arrival_day"] == day or (redo_until is not None and day <= redo_until)
                 at = None if on_its_own_day else world.calendar.last_instant(day)
-                known.append(KnownGeneration(day, *key, row["fingerprint"], at))
+                known.append(KnownGeneration(day, *key, row["fingerprint"], at, is_log(world, row["source"])))
     return sorted(known, key=_ORDER)
 
 

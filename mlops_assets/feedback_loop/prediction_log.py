@@ -5,7 +5,7 @@ from datetime import date
 
 from mlops_assets.adapters.engine import literal, quote
 from mlops_assets.feedback_loop.told import told_sql
-from mlops_assets.service.prediction_log import PredictionLog
+from mlops_assets.service.prediction_log import ANSWERED, ROLES, STATUSES, PredictionLog
 from mlops_assets.service.sources import Source
 
 BUCKETS = 10_000
@@ -62,8 +62,9 @@ def logged_rows_sql(
 
     Reads what ``told_sql`` reads, and ``days(day, start_at, end_at)``. ``logged_at`` is when we could first read a
     row, ``predicted_at`` when the answer was given; ``arrival`` numbers the rows in the order in which they came.
-    ``slices`` name what else of a row is kept, as JSON; ``payload`` is a hash of the logged features. A row of an
-    answer that lies outside of ``days`` (after it was logged, or months before) has no ``prediction_day``.
+    ``slices`` name what else of a row is kept, as JSON; ``payload`` is a hash of the logged features. ``unfit`` names
+    the field for which a row is no answer at all: no key, a role or status that nobody declared, or an instant that
+    lies outside of ``days`` (after it was logged, or months before).
     """
     pairs = ", ".join(f"{literal(name)}, {text}" for name, text in {**log.features, "": "null"}.items())
     context = ", ".join(f"{literal(name)}, {text}" for name, text in slices.items())
@@ -75,16 +76,27 @@ def logged_rows_sql(
                    {class_scores_sql(log, classes)} as class_scores, ({log.decision or "null"})::boolean as decision,
                    ({log.status})::varchar as status, json_object({context})::varchar as context,
                    left(sha256(json_object({pairs})::varchar), 16) as payload,
+                   ({log.propensity or "null"})::double as propensity,
                    ({log.latency_ms or "null"})::double as latency_ms, ({log.cost or "null"})::double as cost,
                    ({log.served_at})::timestamptz::timestamp as predicted_at, told_at as logged_at, source_key
             from told where not withdrawn
         )
         select l.*, d.day as prediction_day, {literal(feature_version)} as feature_version,
                {bucket_sql(service, "request_id")} as bucket,
-               row_number() over (order by logged_at, source_key, l.day) as arrival
+               row_number() over (order by logged_at, source_key, l.day) as arrival,
+               case when coalesce(trim(request_id), '') = '' then 'request_id'
+                    when coalesce(trim(model_version), '') = '' then 'model_version'
+                    when coalesce(role not in ({_listed_sql(ROLES)}), true) then 'role'
+                    when coalesce(status not in ({_listed_sql(STATUSES)}), true) then 'status'
+                    when d.day is null then 'served_at'
+                    when coalesce(propensity not between 0 and 1, false) then 'propensity' end as unfit
         from logged l left join days d
           on l.predicted_at >= d.start_at and l.predicted_at < d.end_at and l.predicted_at <= l.logged_at
     """
+
+
+def _listed_sql(words: Sequence[str]) -> str:
+    return ", ".join(literal(word) for word in words)
 
 
 def judged_rows_sql(log: PredictionLog, *, arrived: str, known: str) -> str:
@@ -112,13 +124,12 @@ def judged_rows_sql(log: PredictionLog, *, arrived: str, known: str) -> str:
             select *, coalesce(closed_said, first_value({said}) over of_key) as first_said,
                    closed_said is null and arrival = min(arrival) over of_key as is_first
             from beside
-            window of_key as (partition by request_id, model_version, closed_said is null, prediction_day is null
+            window of_key as (partition by request_id, model_version, closed_said is null, unfit is null
                               order by arrival rows between unbounded preceding and unbounded following)
         )
         select * exclude (first_said, closed_said),
-               case when prediction_day is null then 'served_at'
-                    else concat_ws(', ', {others}) end as differs,
-               is_first and prediction_day is not null as is_kept, not is_first and differs = '' as is_repeat
+               coalesce(unfit, concat_ws(', ', {others})) as differs,
+               is_first and unfit is null as is_kept, not is_first and differs = '' as is_repeat
         from compared
     """
 
@@ -141,7 +152,7 @@ def keep_first_rows_sql(log: PredictionLog, *, judged: str, into: str) -> str:
         with answered as (
             select request_id, max(logged_at) as answered_at from {quote(into)} where served group by request_id
         ), beside as (
-            select j.*, role <> 'shadow' and status in ('ok', 'fallback')
+            select j.*, role <> 'shadow' and status in ({_listed_sql(ANSWERED)})
                    and coalesce(logged_at - answered_at > {within}, true) as may_serve
             from {quote(judged)} j left join answered using (request_id)
             where is_kept
@@ -150,18 +161,19 @@ def keep_first_rows_sql(log: PredictionLog, *, judged: str, into: str) -> str:
             from beside
         )
         select day, request_id, model_version, role, served, score, class_scores, decision, status, feature_version,
-               bucket, case when served then 1.0 else 0.0 end as propensity, context, payload, predicted_at, logged_at,
-               prediction_day, latency_ms, cost
+               bucket, coalesce(propensity, case when served then 1.0 else 0.0 end) as propensity, context, payload,
+               predicted_at, logged_at, prediction_day, latency_ms, cost
         from told
     """
 
 
 def conflicts_sql(*, judged: str, into: str) -> str:
-    """SQL that adds the rows that contradict the first one of their key to ``into`` (table ``conflicts``)."""
-    said = ", ".join(f"{literal(column)}, {quote(column)}" for column in (*COMPARED, "latency_ms", "cost"))
+    """SQL that adds rows that contradict the first one of their key, or are no answers, to ``into`` (``conflicts``)."""
+    kept = (*COMPARED, "propensity", "latency_ms", "cost")
+    said = ", ".join(f"{literal(column)}, {quote(column)}" for column in kept)
     return f"""
         insert into {quote(into)} by name
-        select day, request_id, model_version, logged_at, source_key, differs,
+        select day, request_id, model_version, logged_at, source_key, differs, unfit is not null as is_unfit,
                json_object({said})::varchar as payload
         from {quote(judged)} where not is_kept and not is_repeat
     """
@@ -177,6 +189,6 @@ def log_events_sql(log: PredictionLog, *, judged: str, days: Sequence[date], sub
         select day, {literal(subject)} as subject, is_repeat::integer as repeated,
                (not is_kept and not is_repeat)::integer as conflicting,
                (is_kept and prediction_day < day - {log.log_lag_days})::integer as late,
-               (status <> 'ok')::integer as failed
+               (unfit is null and status <> 'ok')::integer as failed
         from {quote(judged)} where day in ({listed})
     """

@@ -7,7 +7,7 @@ not vanish. The only exception is a text or a range that the event has announced
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.drift import FEATURES, MIN_SEVERE_NULL_SHIFT, SEVERE_TIMES_GATE
+from mlops_assets.monitoring_loop.grid import LABELS
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.monitoring import DriftPolicy
@@ -93,9 +94,19 @@ def _event(where: str, number: int, fields: Any) -> KnownEvent:
         raise DeclarationError(f"{where} > {name} > {field}", f"{first['msg']}.", "Correct the field.") from error
 
 
-def closed_days(events: Collection[KnownEvent], days: Collection[date]) -> set[date]:
-    """Declared non-business days."""
-    return {day for day in days for event in events if event.no_rows and event.is_known_before and event.covers(day)}
+def asked_on(day: date, subject: str, lag_days: int) -> date:
+    """The day that the rows of a day are about: a log of elsewhere comes ``lag_days`` after its answers, labels do not.
+
+    >>> asked_on(date(2013, 11, 30), "score", 2), asked_on(date(2013, 11, 30), "labels", 2)
+    (datetime.date(2013, 11, 28), datetime.date(2013, 11, 30))
+    """
+    return day if subject == LABELS else day - timedelta(days=lag_days)
+
+
+def closed_days(events: Collection[KnownEvent], days: Collection[date], *, lag_days: int = 0) -> set[date]:
+    """Declared non-business days, as the days on which their rows do not come."""
+    lag = timedelta(days=lag_days)
+    return {d for d in days for event in events if event.no_rows and event.is_known_before and event.covers(d - lag)}
 
 
 def days_of_earlier(events: Collection[KnownEvent], days: Collection[date]) -> set[date]:
@@ -123,13 +134,15 @@ Announced = Mapping[Asked, float]
 """The answers: shares of the rows of that day."""
 
 
-def asked_of_events(drift: pd.DataFrame, events: Sequence[KnownEvent]) -> Iterator[tuple[Asked, KnownEvent]]:
+def asked_of_events(
+    drift: pd.DataFrame, events: Sequence[KnownEvent], *, lag_days: int = 0
+) -> Iterator[tuple[Asked, KnownEvent]]:
     """What has to be looked up: faults of feature columns about which an event of the day has announced something."""
     asked = drift[(drift["subject"] == FEATURES) & drift["statistic"].isin(ANNOUNCED) & drift["tier"].isin(ASKS_PEOPLE)]
     days = pd.to_datetime(asked["day"]).dt.date
     for day, column, statistic in zip(days, asked["column_name"], asked["statistic"], strict=True):
         for event in events:
-            if event.covers(day) and event.announces(column, statistic):
+            if event.covers(day - timedelta(days=lag_days)) and event.announces(column, statistic):
                 yield Asked(day, column, statistic, event.id), event
 
 
@@ -140,6 +153,7 @@ def explain(
     *,
     earlier: pd.DataFrame,
     announced: Announced = MappingProxyType({}),
+    lag_days: int = 0,
 ) -> pd.DataFrame:
     """The rows of ``drift`` with column ``event`` and, where one explains a shift, tier ``expected``.
 
@@ -149,13 +163,14 @@ def explain(
         gates: size gate per statistic.
         earlier: rows of ``drift`` about days before; sizes of earlier occurrences are looked up in it and in ``drift``.
         announced: how much of a fault an event had announced; what is not in it was not announced.
+        lag_days: how long after its day the rows of an event come.
     """
-    days = pd.to_datetime(drift["day"]).dt.date
+    days = _asked_on(drift, lag_days)
     covering = {day: [event for event in events if event.covers(day)] for day in set(days)}
     if not any(covering.values()):
         return drift
     history = pd.concat([earlier[list(HISTORY)], drift[list(HISTORY)]]) if len(earlier) else drift[list(HISTORY)]
-    history = history.assign(day=pd.to_datetime(history["day"]).dt.date)
+    history = history.assign(day=_asked_on(history, lag_days))
     found = drift.copy()
     asked = drift["statistic"].isin((*SHIFTS, *ANNOUNCED)) & drift["tier"].isin(ASKS_PEOPLE)
     for index in drift.index[asked]:
@@ -164,7 +179,9 @@ def explain(
             if not _is_in_scope(event, row):
                 continue
             if row["statistic"] in ANNOUNCED:
-                question = Asked(days[index], str(row["column_name"]), str(row["statistic"]), event.id)
+                question = Asked(
+                    pd.Timestamp(row["day"]).date(), str(row["column_name"]), str(row["statistic"]), event.id
+                )
                 tier, name, said = _announced(event, row, gates, announced.get(question, 0.0))
             else:
                 tier, name, said = _explained(event, row, _envelope(event, row, events, gates, history))
@@ -174,7 +191,13 @@ def explain(
     return found
 
 
-HISTORY = ("day", "column_name", "statistic", "size")
+def _asked_on(drift: pd.DataFrame, lag_days: int) -> "pd.Series[Any]":
+    days = pd.to_datetime(drift["day"]).dt.date
+    told = [asked_on(day, subject, lag_days) for day, subject in zip(days, drift["subject"], strict=True)]
+    return pd.Series(told, index=drift.index, dtype=object)
+
+
+HISTORY = ("day", "subject", "column_name", "statistic", "size")
 
 
 def _is_in_scope(event: KnownEvent, row: "pd.Series[Any]") -> bool:

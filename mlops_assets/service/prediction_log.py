@@ -10,6 +10,11 @@ from mlops_assets.service.features import SPINE_COLUMNS, Request, RequestView
 from mlops_assets.service.policy import Days, Identifier, Policy
 from mlops_assets.service.sources import Source
 
+ROLES = ("champion", "canary", "fallback", "shadow", "prior")
+"""Who may have answered."""
+ANSWERED = ("ok", "fallback")
+"""Statuses of a row that is an answer."""
+STATUSES = (*ANSWERED, "error", "timeout")
 LOGGED_SCORE = "logged_score"
 """The feature that stands for the log where no feature of it is declared: its rows are counted on it."""
 
@@ -22,8 +27,10 @@ class PredictionLog(Policy):
     answer of one model version: key (request_id, model_version). Within ``repeats_within_days`` an identical row is
     dropped and counted, one that says something else under the same key is a conflict: the first one counts.
 
-    ``role``: champion, canary, fallback or shadow (shadow answers nobody). ``status``: ok, error, timeout or
-    fallback; a row that is not ok may lack a score. ``features`` and ``context`` name what else is kept: features
+    ``role``: champion, canary, fallback, prior or shadow (shadow answers nobody). ``status``: ok, error, timeout or
+    fallback; a row that is not ok may lack a score. A row that says anything else there, or nothing, is no answer: it
+    is kept apart like a conflict. ``propensity``: the chance with which the version was chosen to answer, where the
+    log says it; else 1 for the answer that was served. ``features`` and ``context`` name what else is kept: features
     are profiled and watched, context columns become slices. ``class_scores``: class -> its chance, where the answer
     is one class out of several; ``score`` is then the largest of them, and a row without all of them has none.
     Nothing else of a row is kept, so that a user id is only ever stored if it is named here. ``log_lag_days``: how
@@ -38,6 +45,7 @@ class PredictionLog(Policy):
     role: str = "'champion'"
     status: str = "'ok'"
     decision: str | None = None
+    propensity: str | None = None
     latency_ms: str | None = None
     cost: str | None = None
     features: dict[Identifier, str] = {}
@@ -56,7 +64,7 @@ class PredictionLog(Policy):
     def expressions(self) -> dict[str, str]:
         """Field -> expression, for the check of names when the declaration loads."""
         fields = ("request_id", "model_version", "score", "served_at", "role", "status")
-        optional = ("decision", "latency_ms", "cost")
+        optional = ("decision", "propensity", "latency_ms", "cost")
         named = {field: getattr(self, field) for field in (*fields, *optional) if getattr(self, field) is not None}
         parts: Mapping[str, Mapping[str, str]] = {
             "features": self.features, "context": self.context, "class_scores": self.class_scores,

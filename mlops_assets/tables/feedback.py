@@ -20,7 +20,11 @@ PREDICTIONS = Table(
         ("status", "VARCHAR", "ok, error, timeout, or fallback when the champion could not answer"),
         ("feature_version", "VARCHAR", "definition of the features it was scored on"),
         ("bucket", "INTEGER", "hash bucket of the request, 0..9999"),
-        ("propensity", "DOUBLE", "chance with which this version was chosen to answer"),
+        (
+            "propensity",
+            "DOUBLE",
+            "chance with which this version was chosen to answer; of a log 1 if served, unless it says it",
+        ),
         ("context", "VARCHAR", "the slices of the request as JSON"),
         ("payload", "VARCHAR", "hash of the logged features of an external log, else null"),
         ("predicted_at", "TIMESTAMP", "as-of instant of the request"),
@@ -34,7 +38,7 @@ PREDICTIONS = Table(
 CONFLICTS = Table(
     "conflicts",
     "feedback",
-    "one logged row that contradicts the first one of its key",
+    "one logged row that contradicts the first one of its key, or is no answer",
     ("request_id", "model_version", "logged_at", "source_key"),
     "feedback_loop/prediction_log.py",
     columns(
@@ -43,7 +47,8 @@ CONFLICTS = Table(
         ("model_version", "VARCHAR", "the version that both rows say answered"),
         ("logged_at", "TIMESTAMP", "when we could first read the row"),
         ("source_key", "VARCHAR", "its key in the log"),
-        ("differs", "VARCHAR", "columns that differ; served_at alone: an answer after it was logged"),
+        ("differs", "VARCHAR", "columns that differ from the first row, or the one for which it is no answer"),
+        ("is_unfit", "BOOLEAN", "no answer: no key, an unknown role or status, or given after it was logged"),
         ("payload", "VARCHAR", "what the row says, as JSON; the first one stands in predictions"),
     ),
 )

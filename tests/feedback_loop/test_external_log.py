@@ -29,6 +29,7 @@ from mlops_assets import DeclarationError, UnknownNameError
 from mlops_assets.closing.world import World
 from mlops_assets.day_loop import open_epoch
 from mlops_assets.errors import RangeError
+from mlops_assets.explain import explain_request
 from mlops_assets.services import check_sharing
 
 DAYS = span(0, 19)
@@ -118,6 +119,21 @@ def test_a_late_file_is_told_on_the_day_that_lists_it_and_its_own_day_stays_bloc
     late = on(stored(told, "predictions"), DAYS[14])
     assert (late["prediction_day"].dt.date == DAYS[12]).sum() == 80
     assert (late["logged_at"][late["prediction_day"].dt.date == DAYS[12]] < CALENDAR.end_of(DAYS[14])).all()
+
+
+def test_the_features_of_a_late_file_are_seen_on_the_day_that_lists_it(told: World) -> None:
+    """The monitor looks at as many requests as were answered, and the story of a late one has its features."""
+    twelve, fourteen = answers_of(DAYS[12])[:60], answers_of(DAYS[14])[:60]
+    found = on(stored(told, "features"), DAYS[14]).set_index("request_id")["income"]
+    for rows in (twelve, fourteen):
+        assert list(found[rows["request"]]) == pytest.approx(list(rows["income"]))
+    seen = stored(told, "profiles").query("column_name == 'income'").set_index("day")["n"]
+    assert seen[DAYS[14]] == 120 and seen[DAYS[13]] == 60
+    sync = stored(told, "loop_sync").query("check == 'monitoring'").set_index("day")["state"]
+    assert sync[DAYS[14]] == "agrees"
+    told_again = explain_request([told], twelve["request"][7])["features"]
+    assert told_again == [{"name": "income", "stored": found[twelve["request"][7]],
+                           "computed_again": found[twelve["request"][7]], "is_same": True}]  # fmt: skip
 
 
 def test_a_shadow_is_no_repeat_and_answers_nobody_and_a_failure_is_a_row(told: World) -> None:

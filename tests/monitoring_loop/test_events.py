@@ -199,3 +199,16 @@ def test_what_the_flights_declare_is_what_was_certain_and_planned_and_nothing_el
     assert {(event.id, event.start, event.end) for event in declared} == planned and len(planned) == 12
     assert all(event.declared_on < event.start and event.owner and event.features for event in declared)
     assert all(event.direction and event.max_size for event in declared)
+
+
+def test_an_event_is_about_the_day_that_was_answered_and_not_about_the_day_the_log_came():
+    """The log of Thursday comes on Saturday; labels come when they come."""
+    saturday, lag = THURSDAY + timedelta(days=2), 2
+    of_log = found("rows", "volume", "moderate", day=saturday)
+    of_labels = (saturday, "labels", *of_log[2:])
+    on_thursday = found("rows", "volume", "moderate")
+    event = a_holiday(end=THURSDAY)
+    rows = explain(drift_frame([of_log, of_labels, on_thursday]), [event], GATES, earlier=drift_frame([]), lag_days=lag)  # type: ignore[arg-type]
+    assert list(rows["tier"]) == ["expected", "moderate", "moderate"]
+    shut = a_holiday(end=THURSDAY, no_rows=True)
+    assert closed_days([shut], [THURSDAY, saturday], lag_days=lag) == {saturday}
