@@ -5,6 +5,7 @@ A row under day D says what was known at the end of D and is never rewritten. ``
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from math import ceil
 
@@ -20,12 +21,13 @@ from mlops_assets.monitoring_loop.label_noise import audit_rows, read_audits
 from mlops_assets.monitoring_loop.profiles import ALL, create_if_absent_sql
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known, answers
 from mlops_assets.monitoring_loop.quality_counts import SERVED
-from mlops_assets.monitoring_loop.quality_estimates import ESTIMATED, MIN_DAYS, expectations
+from mlops_assets.monitoring_loop.quality_estimates import ESTIMATED, MIN_DAYS, UNDEFINED, expectations
 from mlops_assets.monitoring_loop.quality_lift import lift_answers
 from mlops_assets.monitoring_loop.quality_rows import has_worth, kept_columns, row_answers
 from mlops_assets.monitoring_loop.quality_sums import count_groups
 from mlops_assets.monitoring_loop.questions import Questions, Window
 from mlops_assets.service.service import MLService
+from mlops_assets.service.tasks import METRICS
 from mlops_assets.tables import BY_NAME
 
 ONE_DAY = timedelta(days=1)
@@ -208,11 +210,14 @@ def expected_rows(
     answered: Mapping[str, Answer],
 ) -> Iterator[pd.DataFrame]:
     """The rows of what was to be expected before any label, and of what came instead."""
-    realised = {metric: answered[metric].found for metric in ESTIMATED if metric in answered}
+    realised = {metric: answered[metric].found for metric in ESTIMATED[service.task] if metric in answered}
     table, whole = questions.table, questions.is_single & (questions.table["slice"] == ALL).to_numpy()
     is_own = whole & (table["day"] == table["prediction_day"]).to_numpy()
     is_asked = bool(service.quality.estimates and realised)
-    for name, (found, days) in expectations(con, table, realised).items() if is_asked else ():
+    core = [metric for metric in service.quality.core_metrics if metric in METRICS[service.task]]
+    for metric in core if not ESTIMATED[service.task] else ():
+        yield undefined_rows(service, questions, known, answered[metric], is_own)
+    for name, (found, days) in expectations(con, service, table, realised).items() if is_asked else ():
         metric, _, kind = name.rpartition("_")
         is_there = is_own if kind == "estimated" else whole & np.isfinite(realised[metric].value)
         rows = measured(service, questions, known, Answer(name, found, found))[is_there].assign(raw_value=np.nan)
@@ -222,6 +227,15 @@ def expected_rows(
         state = kind if kind == "estimated" else table["state"][is_there]
         bounds = {bound: np.round(getattr(found, bound)[is_there], 9) for bound in ("value", "low", "high")}
         yield rows.assign(state=np.where(is_missing, "not_measured", state), reason=reasons, **bounds)
+
+
+def undefined_rows(
+    service: MLService, questions: Questions, known: Known, answer: Answer, is_own: NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Rows that say that a metric of this task has no estimate before its labels."""
+    rows = measured(service, questions, known, replace(answer, metric=f"{answer.metric}_estimated"))[is_own]
+    nothing = dict.fromkeys(("value", "low", "high", "raw_value"), np.nan)
+    return rows.assign(**nothing, state="not_measured", reason=UNDEFINED.format(task=service.task))
 
 
 def blocked_rows(

@@ -262,9 +262,9 @@ HISTOGRAM_FROM = 2000
 """From this many rows with an outcome on, scores are counted in bins: the error of an AUC is below 1e-4."""
 
 
-def bin_sql(bins: int) -> str:
-    """SQL of the bin of a score."""
-    return f"least(floor({bins} * 2 / pi() * asin(sqrt(score / 1e9))), {bins - 1})::bigint"
+def bin_sql(bins: int, chance: str = "score / 1e9") -> str:
+    """SQL of the bin of a chance."""
+    return f"least(floor({bins} * 2 / pi() * asin(sqrt({chance}))), {bins - 1})::bigint"
 
 
 def answers_sql() -> str:

@@ -64,8 +64,8 @@ class QualityPolicy(Policy):
     incident when they come true; ``calibration`` and small lasting ``harm`` are watched without being asked (None
     switches it off). ``kpi`` says what an answer is worth.
 
-    What is not declared follows from the task of the service: its metrics, and whether calibration is watched and
-    days are estimated before their labels (yes or no only).
+    What is not declared follows from the task of the service: its metrics, and whether calibration is watched (yes or
+    no only) and days are estimated before their labels (yes or no, and classes).
     """
 
     core_metrics: tuple[str, ...] = Field(default=CORE_METRICS["binary"], min_length=1)
@@ -111,7 +111,8 @@ class QualityPolicy(Policy):
     def suiting(self, task: str) -> "QualityPolicy":
         """The same promises, with what was not declared as the task has it."""
         defaults = {"metrics": DEFAULT_METRICS[task], "core_metrics": CORE_METRICS[task]}
-        switched = {} if task == "binary" else {"calibration": None, "estimates": False}
+        switched: dict[str, object] = {} if task == "binary" else {"calibration": None}
+        switched |= {"estimates": False} if task in ("regression", "ranking") else {}
         asked = {name: value for name, value in {**defaults, **switched}.items() if name not in self.model_fields_set}
         return self.model_copy(update=asked)
 

@@ -63,7 +63,7 @@ def _only_for_yes_or_no(service: "MLService") -> Iterator[Problem]:
         )
     if service.quality.calibration is not None:
         yield "quality > calibration", f"observed beside predicted positives say nothing of {task}.", "Leave it out."
-    if service.quality.estimates:
+    if service.quality.estimates and service.task != "multiclass":
         yield "quality > estimates", f"a day of {task} cannot be estimated before its labels.", "Leave it out."
     if service.quality.kpi is not None:
         yield "quality > kpi", f"its value is about decisions and yes-or-no outcomes, not {task}.", "Leave it out."

@@ -45,6 +45,11 @@ from mlops_assets.summary import summary_lines
 DAYS = span(0, 15)
 MATURE = DAYS[12]
 """The newest day whose window of three days is over at the end of the last one."""
+TOO_FAR = DegradationRule(metric="mae", above=10, broken_days=1, of_days=1, min_labels=5)
+CHANGES: dict[str, dict[str, Any]] = {
+    "regression": {"quality": QualityPolicy(min_labels=5, degradation=(TOO_FAR,))},
+    "multiclass": {"quality": QualityPolicy(min_labels=5, windows_days=(1, 7))},
+}
 
 
 def replayed(folder: Path, task: str, *, in_pieces: bool = False, **changes: Any) -> World:
@@ -60,10 +65,8 @@ def replayed(folder: Path, task: str, *, in_pieces: bool = False, **changes: Any
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
     """One world per task; what is told of them costs nothing more."""
     folder = tmp_path_factory.mktemp("tasks")
-    rule = DegradationRule(metric="mae", above=10, broken_days=1, of_days=1, min_labels=5)
-    changes = {"regression": {"quality": QualityPolicy(min_labels=5, degradation=(rule,))}}
     return {
-        task: replayed(folder / task, task, **changes.get(task, {})) for task in ("regression", "multiclass", "ranking")
+        task: replayed(folder / task, task, **CHANGES.get(task, {})) for task in ("regression", "multiclass", "ranking")
     }
 
 
@@ -72,6 +75,7 @@ def newest(world: World, part: str = "all", window: int = 1) -> pd.DataFrame:
     rows = stored(world, "quality")
     rows = rows[(rows["version"] == "served") & (rows["slice"] == part) & (rows["window_days"] == window)]
     rows = rows[rows["prediction_day"].dt.date == MATURE].sort_values("day")
+    rows = rows[~rows["metric"].str.contains("_estimated|_surprise")]
     return rows.groupby("metric").last()
 
 
@@ -105,7 +109,7 @@ def test_final_numbers_of_every_task_are_those_of_scikit_learn(worlds: dict[str,
     for part, window, rows in cases:
         found = newest(worlds[task], part, window)
         wanted = expected(task, rows)
-        assert set(found.index) == set(wanted), "nothing else is measured: no calibration, no estimates"
+        assert set(found.index) == set(wanted), "nothing else is measured: no calibration"
         for metric, value in wanted.items():
             row = found.loc[metric]
             assert row["value"] == pytest.approx(value, abs=1e-9), (part, window, metric)
@@ -146,17 +150,60 @@ def test_clicks_that_are_still_to_come_are_reckoned_in_and_an_order_waits_for_th
 def test_what_has_no_labels_yet_says_so_and_a_rule_reads_the_new_metrics(worlds: dict[str, World]) -> None:
     rows = stored(worlds["regression"], "quality")
     own_day = rows[(rows["day"] == DAYS[15]) & (rows["prediction_day"].dt.date == DAYS[15])].query("window_days == 1")
-    assert set(own_day["state"]) == {"open"} and set(own_day["reason"]) == {"no label yet"}
+    is_estimate = own_day["metric"].str.endswith("_estimated")
+    assert set(own_day[~is_estimate]["state"]) == {"open"} and set(own_day[~is_estimate]["reason"]) == {"no label yet"}
+    estimates = own_day[is_estimate & (own_day["version"] == "served")]
+    assert set(estimates["metric"]) == {"mae_estimated", "bias_estimated"} and estimates["value"].isna().all()
+    assert set(estimates["reason"]) == {
+        "regression: a score says nothing about its own error, so a day cannot be estimated before its labels"
+    }
     judged = stored(worlds["regression"], "rules").set_index("day").loc[DAYS[15]]
     assert judged["state"] == "broken" and judged["metric"] == "mae" and judged["value"] > 10
     verdict = stored(worlds["regression"], "verdicts").set_index("day").loc[DAYS[15]]
     assert verdict["verdict"] == "investigate" and "mae" in verdict["reason"]
 
 
+def in_bands(rows: pd.DataFrame) -> pd.DataFrame:
+    """Per row: the band of its largest chance, whether that class was right, its loss; a tube had no chance."""
+    chances = rows[list(CLASSES)].to_numpy()
+    actual = rows["kind"].map({name: place for place, name in enumerate(CLASSES)}).fillna(-1).astype(int).to_numpy()
+    of_outcome = np.where(actual >= 0, chances[np.arange(len(rows)), actual], 0.0)
+    return pd.DataFrame({
+        "band": np.minimum(np.floor(64 / np.pi * np.arcsin(np.sqrt(chances.max(axis=1)))), 31), "n": 1.0,
+        "accuracy": (chances.argmax(axis=1) == actual).astype(float),
+        "log_loss": -np.log(np.clip(of_outcome, np.finfo(float).eps, 1 - np.finfo(float).eps)),
+        "promised_accuracy": chances.max(axis=1), "promised_log_loss": -(chances * np.log(chances)).sum(axis=1),
+    })  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_day_of_classes_is_estimated_before_its_labels_and_what_comes_instead_is_a_row(
+    worlds: dict[str, World],
+) -> None:
+    """The bands of the largest chance, as often right (and at such a loss) as in the week that is mature by then."""
+    rows = stored(worlds["multiclass"], "quality")
+    rows = rows[(rows["day"] == DAYS[15]) & (rows["version"] == "served") & (rows["slice"] == "all")]
+    mature = in_bands(joined(DAYS[6:13])).groupby("band").mean()
+    for day, kind in ((DAYS[15], "estimated"), (MATURE, "surprise")):
+        of_day = rows[(rows["prediction_day"].dt.date == day) & (rows["window_days"] == 1)].set_index("metric")
+        fresh = in_bands(joined([day]))
+        for metric in ("accuracy", "log_loss"):
+            rates = (
+                fresh["band"]
+                .map(mature[metric])
+                .fillna(fresh["band"].map(fresh.groupby("band")[f"promised_{metric}"].mean()))
+            )
+            expected_value = rates.mean() if kind == "estimated" else fresh[metric].mean() - rates.mean()
+            row = of_day.loc[f"{metric}_{kind}"]
+            assert row["value"] == pytest.approx(expected_value, abs=1e-6), (metric, kind)
+            assert row["low"] < row["value"] < row["high"]
+            assert row["state"] == ("estimated" if kind == "estimated" else "final")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["multiclass", "ranking"])
 def test_single_days_give_the_same_rows_as_a_block(worlds: dict[str, World], task: str, tmp_path: Path) -> None:
-    assert_same(worlds[task], replayed(tmp_path, task, in_pieces=True))
+    assert_same(worlds[task], replayed(tmp_path, task, in_pieces=True, **CHANGES.get(task, {})))
 
 
 @pytest.mark.slow
