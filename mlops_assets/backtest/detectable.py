@@ -1,12 +1,14 @@
 """What the monitor cannot see: the smallest shift of each feature that it would find."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop.drift import FEATURES, ROWS, Limits
+from mlops_assets.monitoring_loop.shifts import DISTANCE_OFFSET
 from mlops_assets.service.monitoring import DriftPolicy
 
 Floats = NDArray[np.float64]
@@ -17,21 +19,36 @@ FRESH_DAYS = 4
 forecast takes in by half."""
 
 
+STATISTIC_OF = {
+    "day_shift": "mean", "day_stds": "mean", "week_shift": "mean", "week_stds": "mean", "null_points": "null_share",
+    "spread_times": "spread", "distance": "distance", "new_points": "new_category",
+}  # fmt: skip
+"""Which statistic each number speaks of."""
+STATISTICS = (*dict.fromkeys(STATISTIC_OF.values()), "mean_alone", "volume")
+
+
 @dataclass(frozen=True)
 class Smallest:
-    """The smallest sustained shift of a feature that alarms with 80 % chance, within one day and within seven.
+    """The smallest sustained shift of a feature, or of the rows, that alarms with 80 % chance.
 
-    ``day_shift`` and ``week_shift`` are in the unit of the feature, ``day_stds`` and ``week_stds`` in standard
-    deviations of its values; ``null_points`` is a rise of the share of missing values within one day, in points of
-    100. None: it is no number, or was never judged, so no shift of it would be seen.
+    Of its mean within one day and within seven, in the unit of the feature (``day_shift``, ``week_shift``) and in
+    standard deviations of its values (``day_stds``, ``week_stds``). Within one day: of its spread (``spread_times``: so
+    many times as wide, or as narrow); of its distribution (``distance``: how far from the last 35 days it must be,
+    for distances do not add up); of the share of missing values and of new texts (``null_points``, ``new_points``, in
+    points of 100); of the number of rows (``rows_share``). None: ``why`` says, by field, why no shift would be seen.
     """
 
     column: str
-    day_shift: float | None
-    day_stds: float | None
-    week_shift: float | None
-    week_stds: float | None
-    null_points: float | None
+    day_shift: float | None = None
+    day_stds: float | None = None
+    week_shift: float | None = None
+    week_stds: float | None = None
+    null_points: float | None = None
+    spread_times: float | None = None
+    distance: float | None = None
+    new_points: float | None = None
+    rows_share: float | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
 
 
 def smallest_shifts(drift: pd.DataFrame, policy: DriftPolicy, series: int) -> tuple[Smallest, ...]:
@@ -46,19 +63,43 @@ def smallest_shifts(drift: pd.DataFrame, policy: DriftPolicy, series: int) -> tu
     """
     limit = Limits.of(policy, series).moderate_z
     own = drift[(drift["subject"] == FEATURES) & (drift["baseline"] == "trailing")]
-    found = []
-    for column, rows in own[own["column_name"] != ROWS].groupby("column_name"):
-        means, alone, nulls = (rows[(rows["statistic"] == name) & rows["scale"].notna()].sort_values("day")
-                               for name in ("mean", "mean_alone", "null_share"))  # fmt: skip
-        found.append(Smallest(str(column), *_of_mean(means, alone, policy, limit), _of_nulls(nulls, policy, limit)))
+    found = [_of_column(str(column), rows, policy, limit) for column, rows in own.groupby("column_name")]
     return tuple(sorted(found, key=lambda one: (-(one.week_stds or np.inf), one.column)))
+
+
+def _of_column(column: str, rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> Smallest:
+    of = {str(name): some.sort_values("day") for name, some in rows[rows["scale"].notna()].groupby("statistic")}
+    nothing = rows.iloc[:0]
+    known = {name: of.get(name, nothing) for name in STATISTICS}
+    if column == ROWS:
+        share = _of_volume(known["volume"], policy, limit)
+        return Smallest(
+            column, rows_share=share, why={} if share is not None else {"rows_share": _why(known["volume"])}
+        )
+    means = _of_mean(known["mean"], known["mean_alone"], policy, limit)
+    numbers: dict[str, float | None] = {
+        **dict(zip(("day_shift", "day_stds", "week_shift", "week_stds"), means, strict=True)),
+        "null_points": _of_share(known["null_share"], policy, limit),
+        "spread_times": _of_spread(known["spread"], policy, limit),
+        "distance": _of_distance(known["distance"], policy, limit),
+        "new_points": _of_share(known["new_category"], policy, limit),
+    }
+    missing = {name: _why(known[STATISTIC_OF[name]]) for name, number in numbers.items() if number is None}
+    return Smallest(column, **numbers, why=missing)
+
+
+def _why(rows: pd.DataFrame) -> str:
+    """Why nothing can be said about a statistic."""
+    if rows.empty:
+        return "never judged: the column has no such number, or is still learning"
+    return f"{len(rows)} judged days with an error of their own, below {DAYS}"
 
 
 def _of_mean(
     means: pd.DataFrame, alone: pd.DataFrame, policy: DriftPolicy, limit: float
 ) -> tuple[float | None, float | None, float | None, float | None]:
     errors = (means["value"] - means["expected"]).to_numpy(dtype="float64")
-    beside = alone.set_index("day").reindex(means["day"])
+    beside = alone.drop_duplicates("day").set_index("day").reindex(means["day"])
     sizes = means["size"].to_numpy(dtype="float64")
     is_known = sizes > 0
     if is_known.sum() < DAYS:
@@ -79,6 +120,42 @@ def _of_mean(
     return day, round(day / std, 9), week, round(week / std, 9)
 
 
+def _both_sides(errors: Floats, scales: Floats, gate: float, limit: float) -> float | None:
+    """The shift to either side that is seen on 80 % of days."""
+    needed = np.concatenate([_needed(errors, scales, gate, limit, side) for side in (1.0, -1.0)])
+    known = needed[~np.isnan(needed)]
+    return float(np.quantile(known, CHANCE)) if len(known) >= DAYS else None
+
+
+def _of_spread(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
+    """How many times as wide or narrow; spreads are predicted as logarithms."""
+    value, expected, scale = _numbers(rows)
+    log = _both_sides(np.log(value / expected), scale, policy.min_spread_shift_log, limit) if len(rows) else None
+    return None if log is None else round(float(np.exp(log)), 9)
+
+
+def _of_volume(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
+    """The change of the number of rows as a share of what was expected."""
+    value, expected, scale = _numbers(rows)
+    share = _both_sides(value / expected - 1, scale, policy.min_volume_shift_share, limit) if len(rows) else None
+    return None if share is None else round(share, 9)
+
+
+def _of_distance(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
+    """The distance from which on a day alarms; it is predicted as a logarithm and judged upwards only."""
+    if len(rows) < DAYS:
+        return None
+    _value, expected, scale = _numbers(rows)
+    seen = np.exp(np.log(expected + DISTANCE_OFFSET) + limit * scale) - DISTANCE_OFFSET
+    return round(float(np.quantile(np.maximum(seen, policy.min_distance), CHANCE)), 9)
+
+
+def _numbers(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
+    """Value, expected and scale."""
+    value, expected, scale = (rows[name].to_numpy(dtype="float64") for name in ("value", "expected", "scale"))
+    return value, expected, scale
+
+
 def _needed(errors: Floats, scales: Floats, gate: float, limit: float, side: float) -> Floats:
     """Per day, the smallest shift to one side that would have alarmed; a day's scale is known on its own side only."""
     is_own = np.where(errors < 0, -1.0, 1.0) == side
@@ -94,11 +171,11 @@ def _easiest(needed: Floats) -> Floats:
     return easiest
 
 
-def _of_nulls(nulls: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
-    """The rise of the null share, in points; its scale is one of asin(sqrt(share))."""
-    if len(nulls) < DAYS:
+def _of_share(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
+    """The rise of a share of rows, in points; its scale is one of asin(sqrt(share))."""
+    if len(rows) < DAYS:
         return None
-    value, expected, scale = (nulls[name].to_numpy(dtype="float64") for name in ("value", "expected", "scale"))
+    value, expected, scale = _numbers(rows)
     angle, usual = np.arcsin(np.sqrt(value)), np.arcsin(np.sqrt(expected))
     seen = np.sin(np.clip(usual + limit * scale, 0.0, np.pi / 2)) ** 2
     today = np.sin(angle) ** 2

@@ -17,7 +17,7 @@ Declared = TypeVar("Declared", bound=Policy)
 
 SECTIONS: Mapping[str, frozenset[str] | None] = {
     "drift": None,
-    "quality": frozenset({"degradation", "calibration"}),
+    "quality": frozenset({"degradation", "calibration", "harm"}),
     "model": frozenset({"cadence", "retrain_when", "cool_down_days", "first_training"}),
     "incidents": frozenset({"quiet_days", "minutes_each"}),
 }

@@ -9,6 +9,7 @@ from mlops_assets.backtest.realised import Quality
 from mlops_assets.backtest.result import Backtest, Counts, UnderPolicy
 
 SHOWN_TRAININGS = 6
+SHOWN_COLUMNS = 4
 NOT_TRAINED = (
     "how good the answers had been after other retraining dates is not known without training: --train does it, in a "
     "copy of the home"
@@ -133,17 +134,30 @@ def _faults(declared: UnderPolicy, proposed: UnderPolicy) -> Iterator[str]:
     yield ""
 
 
+COLUMNS = {
+    "day_shift": ("1 day", 10, ".3g"), "day_stds": ("in sd", 7, ".2f"), "week_shift": ("7 days", 10, ".3g"),
+    "week_stds": ("in sd", 7, ".2f"), "spread_times": ("spread x", 10, ".2f"), "distance": ("distance", 10, ".2f"),
+    "null_points": ("nulls pt", 10, ".1f"), "new_points": ("new pt", 8, ".1f"), "rows_share": ("rows", 8, ".0%"),
+}  # fmt: skip
+"""Numbers of a smallest shift: heading, width and form."""
+
+
 def _blind(declared: UnderPolicy, proposed: UnderPolicy) -> Iterator[str]:
     yield "what the monitor cannot see: smaller shifts than these (80 % chance; blindest feature first)"
-    yield (
-        f"  {'feature':<34}{'1 day':>12}{'in sd':>8}{'7 days':>12}{'in sd':>8}{'declared, sd':>14}{'nulls, points':>15}"
-    )
+    heads = "".join(f"{head:>{width}}" for head, width, _form in COLUMNS.values())
+    yield f"  {'feature':<34}{heads}{'declared, sd':>14}"
     before = {one.column: one.week_stds for one in declared.smallest}
+    reasons: dict[str, list[str]] = {}
     for one in proposed.smallest:
-        cells = (one.day_shift, one.day_stds, one.week_shift, one.week_stds, before.get(one.column), one.null_points)
-        widths, forms = (12, 8, 12, 8, 14, 15), (".3g", ".2f", ".3g", ".2f", ".2f", ".1f")
-        told = "".join(
-            f"{'-' if cell is None else format(cell, form):>{width}}"
-            for cell, width, form in zip(cells, widths, forms, strict=True)
-        )
+        cells = [(getattr(one, name), width, form) for name, (_head, width, form) in COLUMNS.items()]
+        told = "".join(_cell(*cell) for cell in [*cells, (before.get(one.column), 14, ".2f")])
         yield f"  {one.column:<34}{told}"
+        for name, why in one.why.items():
+            reasons.setdefault(f"{COLUMNS[name][0]}: {why}", []).append(one.column)
+    for why, names in reasons.items():
+        more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
+        yield f"  - {why} ({', '.join(dict.fromkeys(names[:SHOWN_COLUMNS]))}{more})"
+
+
+def _cell(number: float | None, width: int, form: str) -> str:
+    return f"{'-' if number is None else format(number, form):>{width}}"

@@ -94,9 +94,31 @@ def test_a_backtest_changes_nothing_in_the_home(world: World, tmp_path: Path):
     assert found.declared.counts.cost_minutes is None
     assert found.proposed.counts.drift_alarms < found.declared.counts.drift_alarms
     told = "\n".join(lines(found))
-    assert "nothing was changed" in told
+    assert "nothing was changed" in told and "injected faults seen within 7 days" in told
     assert "not known without training: --train does it" in told
     assert as_object(found)["changes"][0] == {"field": "model.cadence", "before": "never", "after": "weekly"}
+
+
+POLICIES = {
+    "drift": "drift: {min_mean_shift_stds: 0.3}",
+    "quality": "quality: {degradation: [{metric: brier, above: 0.01, broken_days: 1, of_days: 1, min_labels: 5}]}",
+    "model": "model: {cadence: weekly}",
+}
+PRINTED = (
+    "drift alarms", "alarms of rules over quality", "incidents opened", "retrainings  ", "quality as realised",
+    "cost of trainings", "cost of incidents", "what the monitor cannot see", "  weight  ", "  rows  ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sort", POLICIES)
+def test_a_policy_of_each_sort_is_answered_with_everything(world: World, tmp_path: Path, sort: str):
+    """Detection of injected faults is printed beside it as well; it is what takes the time (see above)."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICIES[sort])
+    found = backtest(world, Asked(policy, first=DAYS[10], dates=0), silent)
+    told = "\n".join(lines(found))
+    assert found.changes[0].field.startswith(sort)
+    assert [words for words in PRINTED if words not in told] == []
 
 
 def test_a_range_begins_with_nothing_open(world: World):

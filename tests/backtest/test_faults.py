@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_the_smallest_shift_that_is_seen_is_seen_in_eight_of_ten_weeks():
     judged_days = list(profiles["day"])[history_days(POLICY) :]
     quiet = find_drift(profiles, days=judged_days, policy=POLICY, critical=(), blocked=(), series_count=40)
 
-    [found] = smallest_shifts(quiet, POLICY, 40)
+    [found] = [one for one in smallest_shifts(quiet, POLICY, 40) if one.column == "x"]
 
     assert found.week_shift is not None
     assert found.day_shift is not None
@@ -106,14 +107,75 @@ def test_the_smallest_shift_that_is_seen_is_seen_in_eight_of_ten_weeks():
 
 
 def share_seen(profiles: pd.DataFrame, judged_days: list[date], shift: float, *, days: int) -> float:
-    """Share of starts and sides at which a sustained shift alarms within some days."""
+    """Share of starts and sides at which a sustained shift of the mean alarms within some days."""
+    both = [shifted(side * shift) for side in (1, -1)]
+    return share_alarmed(profiles, judged_days, both, "mean", days=days)
+
+
+Breaks = Callable[[pd.DataFrame, float], pd.DataFrame]
+
+
+def share_alarmed(
+    profiles: pd.DataFrame, judged_days: list[date], breaks: Sequence[Breaks], statistic: str, *, days: int = 1
+) -> float:
+    """Share of starts and ways to break a column at which its statistic alarms within some days."""
     starts = judged_days[:-7:4]
     parts = []
-    for number, (start, side) in enumerate((start, side) for start in starts for side in (1, -1)):
+    for number, (start, broken) in enumerate((start, one) for start in starts for one in breaks):
         during = (profiles["day"] >= start) & (profiles["day"] < start + timedelta(days=days))
-        broken = shifted(side * shift)(profiles[during], 1.0)
         kept = profiles[profiles["day"] < start]
-        parts.append(pd.concat([kept, broken]).assign(column_name=f"x{number:03d}"))
+        parts.append(pd.concat([kept, broken(profiles[during], 1.0)]).assign(column_name=f"x{number:03d}"))
     found = find_drift(pd.concat(parts), days=judged_days, policy=POLICY, critical=(), blocked=(), series_count=40)
-    loud = found[(found["tier"] == "moderate") & (found["statistic"] == "mean")]
+    loud = found[(found["tier"].isin(["moderate", "severe"])) & (found["statistic"] == statistic)]
     return float(loud["column_name"].nunique() / len(parts))
+
+
+def widened(times: float) -> Breaks:
+    """The same mean, so many times as wide."""
+
+    def breaks(rows: pd.DataFrame, _std: float) -> pd.DataFrame:
+        mean = rows["total"] / rows["n"]
+        return rows.assign(squares=((rows["squares"] / rows["n"] - mean**2) * times**2 + mean**2) * rows["n"])
+
+    return breaks
+
+
+def with_new_texts(share: float) -> Breaks:
+    """So many more rows whose text nobody knows."""
+    return lambda rows, _std: rows.assign(new_category=rows["new_category"] + share * rows["n"])
+
+
+@pytest.mark.slow
+def test_the_smallest_spread_share_of_new_texts_and_number_of_rows_that_are_seen_are_seen_on_eight_of_ten_days():
+    rng = np.random.default_rng(7)
+    length = history_days(POLICY) + 90
+    sizes = rng.poisson(900 * np.exp(rng.normal(0, 0.05, length)))
+    rows = [rng.normal(2.0, np.exp(rng.normal(0, 0.1)), int(size)) for size in sizes]
+    profiles = profiled(rows).assign(new_category=rng.binomial(sizes, 0.01))
+    days = list(profiles["day"])[history_days(POLICY) :]
+    quiet = find_drift(profiles, days=days, policy=POLICY, critical=(), blocked=(), series_count=40)
+    found = {one.column: one for one in smallest_shifts(quiet, POLICY, 40)}
+    x, fewer_rows = found["x"], found["rows"].rows_share
+    assert x.spread_times and x.new_points and x.distance and fewer_rows and not x.why
+
+    both = [widened(x.spread_times), widened(1 / x.spread_times)]
+    assert share_alarmed(profiles, days, both, "spread") == pytest.approx(0.8, abs=0.12)
+    assert share_alarmed(profiles, days, [widened(x.spread_times**0.4)], "spread") < 0.3
+    new = x.new_points / 100
+    assert share_alarmed(profiles, days, [with_new_texts(new)], "new_category") == pytest.approx(0.8, abs=0.15)
+    assert share_alarmed(profiles, days, [with_new_texts(new / 3)], "new_category") < 0.3
+    on = quiet[(quiet["statistic"] == "volume")].set_index("day")
+    seen = [
+        abs(on.loc[day, "value"] * (1 + side * fewer_rows) / on.loc[day, "expected"] - 1) > 0.1
+        for day in days for side in (1, -1)
+    ]  # fmt: skip
+    assert np.mean(seen) > 0.8, "what it names is more than the gate on most days"
+
+
+def test_a_number_that_is_not_known_says_why():
+    profiles = profiled(values(60)).assign(total=np.nan, squares=np.nan)
+    quiet = find_drift(profiles, days=list(profiles["day"]), policy=POLICY, critical=(), blocked=())
+    found = {one.column: one for one in smallest_shifts(quiet, POLICY, 40)}["x"]
+    assert found.day_shift is None and found.null_points is not None
+    assert found.why["day_shift"] == found.why["spread_times"]
+    assert found.why["day_shift"] == "never judged: the column has no such number, or is still learning"
