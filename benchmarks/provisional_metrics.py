@@ -18,10 +18,12 @@ what it was in the end.
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.home import Home
@@ -36,13 +38,20 @@ from mlops_assets.monitoring_loop.metrics import (
     Outcome,
     daily_auc,
     daily_ratio,
+    window_auc,
     window_ratio,
 )
+from mlops_assets.monitoring_loop.metrics_curves import ScoreCurve, daily_curve_metric
+from mlops_assets.monitoring_loop.quality_aucs import Ranked, pooled_aucs
+from mlops_assets.monitoring_loop.quality_curves import DayCurve, daily_estimates, weights_of, window_estimates
+from mlops_assets.monitoring_loop.questions import Questions, added
 from mlops_assets.services import find_service
 
 WINDOW, HISTORY, AGES, ROWS = 30, 100, (1, 3, 7, 14), 3000
 LENGTHS = (7, 14, 28)
-METRICS = ("positive_share", "brier", "log_loss", "calibration_ratio", "auc")
+LEVELS = {"average_precision": 0.0, "precision_at_recall": 0.5, "recall_at_precision": 0.3}
+"""Metrics of the whole order of the scores, and the recall or precision that they are fixed at."""
+METRICS = ("positive_share", "brier", "log_loss", "calibration_ratio", "auc", *LEVELS)
 TODAY = date(2024, 6, 7)
 Array = NDArray[np.float64]
 
@@ -85,9 +94,27 @@ def counted(score: Array, outcome: NDArray[np.bool_], n: int, n_labelled: int) -
     )  # fmt: skip
 
 
-def estimate(metric: str, counts: Counts, known: Completeness) -> Estimate:
+@dataclass(frozen=True)
+class Day:
+    """The counts of a day, and the rows behind them."""
+
+    counts: Counts
+    curve: ScoreCurve
+
+    @classmethod
+    def of(cls, score: Array, outcome: NDArray[np.bool_], n: int, n_labelled: int) -> "Day":
+        """From rows that have an outcome."""
+        order = np.argsort(-score, kind="stable")
+        positives = outcome[order].astype(np.float64)
+        return cls(counted(score, outcome, n, n_labelled), ScoreCurve(score[order], positives, 1 - positives))
+
+
+def estimate(metric: str, day: Day, known: Completeness) -> Estimate:
     """A metric of one day."""
-    return daily_auc(counts, known) if metric == "auc" else daily_ratio(metric, counts, known)
+    if metric in LEVELS:
+        found = daily_curve_metric(metric, day.curve, weights_of(known, 0), LEVELS[metric])
+        return Estimate(*(np.array([bound]) for bound in found))
+    return daily_auc(day.counts, known) if metric == "auc" else daily_ratio(metric, day.counts, known)
 
 
 def history(rng: np.random.Generator) -> Triangle:
@@ -111,8 +138,8 @@ def known_at(curve: Curve, age: int, *, is_one_sided: bool) -> Completeness:
 
 def fresh_day(
     rng: np.random.Generator, triangle: Triangle, age: int, *, is_one_sided: bool
-) -> tuple[Counts, Completeness]:
-    """Counts of a new day at an age, and its completeness as known today."""
+) -> tuple[Day, Completeness]:
+    """A new day at an age, and its completeness as known today."""
     day = TODAY - timedelta(days=age)
     curve = product_limit(triangle, TODAY, weekday=day.isoweekday())
     if curve.days[0] < MIN_WEEKDAYS:
@@ -123,15 +150,15 @@ def fresh_day(
         has_arrived[chosen] = arrival_ages(rng, int(chosen.sum()), day, is_fast=is_fast) <= age
     known = known_at(curve, age, is_one_sided=is_one_sided)
     if is_one_sided:
-        return counted(score, outcome & has_arrived, ROWS, int((outcome & has_arrived).sum())), known
-    return counted(score[has_arrived], outcome[has_arrived], ROWS, int(has_arrived.sum())), known
+        return Day.of(score, outcome & has_arrived, ROWS, int((outcome & has_arrived).sum())), known
+    return Day.of(score[has_arrived], outcome[has_arrived], ROWS, int(has_arrived.sum())), known
 
 
 def truth(rng: np.random.Generator) -> dict[str, float]:
     """Every metric over two million rows."""
     score, outcome = scores(rng, 2_000_000)
-    counts = counted(score, outcome, len(score), len(score))
-    return {metric: float(estimate(metric, counts, Completeness.whole(1)).value[0]) for metric in METRICS}
+    day = Day.of(score, outcome, len(score), len(score))
+    return {metric: float(estimate(metric, day, Completeness.whole(1)).value[0]) for metric in METRICS}
 
 
 def simulate(repeat: int, seed: int) -> Iterator[str]:
@@ -148,11 +175,11 @@ def simulate(repeat: int, seed: int) -> Iterator[str]:
         for _ in range(repeat):
             triangle = history(rng)
             for age in AGES:
-                counts, known = fresh_day(rng, triangle, age, is_one_sided=is_one_sided)
+                day, known = fresh_day(rng, triangle, age, is_one_sided=is_one_sided)
                 shares[age].append(float(known.positive[0]))
                 whole = Completeness.whole(1, is_one_sided=is_one_sided)
                 for metric in METRICS:
-                    raw, now = estimate(metric, counts, whole), estimate(metric, counts, known)
+                    raw, now = estimate(metric, day, whole), estimate(metric, day, known)
                     numbers = (raw.value, now.value, now.low, now.high)
                     found.setdefault((metric, age), []).append(tuple(float(x[0]) for x in numbers))  # type: ignore[arg-type]
         for (metric, age), rows in sorted(found.items(), key=lambda item: (METRICS.index(item[0][0]), item[0][1])):
@@ -186,12 +213,47 @@ def days_known(triangle: Triangle, length: int, *, is_one_sided: bool) -> KnownD
     return KnownDays(shares, np.array(errors)[:, 0], np.array(errors)[:, 1], np.array(curves))
 
 
+@dataclass(frozen=True)
+class Long:
+    """A window as the package asks about it."""
+
+    questions: Questions
+    curves: list[DayCurve]
+    ranked: Ranked
+
+    @classmethod
+    def of(cls, days: Sequence[Day]) -> "Long":
+        """From its days."""
+        counts, states = of_window([day.counts for day in days]), np.arange(len(days))
+        table = pd.DataFrame({"number": [0], "group_id": np.array([0], dtype=np.uint64), "window_days": [len(days)]})
+        starts = np.zeros(1, dtype=np.int64)
+        questions = Questions(table, counts, states, starts, added(counts, starts))
+        score = np.concatenate([np.rint(day.curve.score * 1e9).astype(np.int64) for day in days])
+        state = np.repeat(states, [len(day.curve.score) for day in days])
+        order = np.argsort(score, kind="stable")
+        positive = np.concatenate([day.curve.positives for day in days]).astype(np.int64)[order]
+        cells = pd.Index(states), pd.Index(np.array([0], dtype=np.uint64))
+        ranked = Ranked(score[order], state[order], positive, 1 - positive, *cells)
+        return cls(questions, [(place, day.curve) for place, day in enumerate(days)], ranked)
+
+    def estimate(self, metric: str, known: KnownDays) -> Estimate:
+        """A metric of the window."""
+        counts, starts, one = self.questions.daily, self.questions.starts, np.ones(1, dtype=bool)
+        if metric == "auc":
+            pooled = pooled_aucs(self.ranked, self.questions, known.shares, one)
+            return window_auc(pooled, counts, starts, known)
+        if metric in LEVELS:
+            asked = metric, LEVELS[metric], self.questions, [self.curves]
+            _, raw = daily_estimates(*asked, Completeness.whole(1, is_one_sided=known.shares.is_one_sided))
+            return Estimate(*window_estimates(*asked, known, raw))
+        return window_ratio(metric, counts, starts, known)
+
+
 def simulate_windows(repeat: int, seed: int) -> Iterator[str]:
-    """The table of windows that end today, line by line; metrics that are ratios of sums."""
+    """The table of windows that end today, line by line."""
     right = truth(np.random.default_rng(seed))
     named = ("days", 4), ("known", 8), ("truth", 9), ("raw", 9), ("corrected", 11), ("bias / se", 11), ("coverage", 10)
     yield f"{'':<17}{'metric':<19}" + "".join(f"{name:>{width}}" for name, width in named)
-    first = np.zeros(1, dtype=np.int64)
     for title, is_one_sided in (("positives arrive", True), ("both arrive", False)):
         rng = np.random.default_rng(seed + is_one_sided)
         found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
@@ -199,10 +261,10 @@ def simulate_windows(repeat: int, seed: int) -> Iterator[str]:
             triangle = history(rng)
             fresh = [fresh_day(rng, triangle, age, is_one_sided=is_one_sided)[0] for age in range(max(LENGTHS))]
             for length in LENGTHS:
-                counts, known = of_window(fresh[:length]), days_known(triangle, length, is_one_sided=is_one_sided)
+                window, known = Long.of(fresh[:length]), days_known(triangle, length, is_one_sided=is_one_sided)
                 whole = KnownDays.whole(length, is_one_sided=is_one_sided)
-                for metric in METRICS[:4]:
-                    raw, now = (window_ratio(metric, counts, first, shares) for shares in (whole, known))
+                for metric in METRICS:
+                    raw, now = (window.estimate(metric, shares) for shares in (whole, known))
                     numbers = (raw.value, now.value, now.low, now.high, known.shares.positive.mean(keepdims=True))
                     found.setdefault((metric, length), []).append(tuple(float(x[0]) for x in numbers))
         for (metric, length), rows in sorted(found.items(), key=lambda item: (METRICS.index(item[0][0]), item[0][1])):

@@ -392,19 +392,26 @@ class KnownDays:
         errors = self.error_positive[is_wanted], self.error_negative[is_wanted]
         return KnownDays(self.shares.part(is_wanted), *errors, self.curves[is_wanted])
 
-    def owed(self, positive: Array, negative: Array, starts: NDArray[np.int64]) -> Array:
-        """Variance that windows owe to the shares, given each day's slopes in their logarithms.
+    def owed(self, positive: Array, negative: Array, weight: Array, starts: NDArray[np.int64]) -> Array:
+        """Variance that windows owe to the shares beyond what days differ by; slopes are those in their logarithms.
 
         All ages of one curve rest on the same days: their errors move together and are added before they are squared.
-        Curves of different weekdays rest on different days. Both outcomes have slopes of opposite sign; taken as
-        independent, they cancel nothing.
+        Curves of different weekdays rest on different days, so what an error moves one weekday by and the others not
+        is already among what days differ by (a week has none of it left), and is taken off again. Both outcomes have
+        slopes of opposite sign; taken as independent, they cancel nothing.
+
+        Args:
+            weight: share of each day in its window; adds up to 1.
         """
-        moved = [np.abs(slope) * np.sqrt(error) for slope, error in ((positive, self.error_positive),
-                                                                     (negative, self.error_negative))]  # fmt: skip
+        lengths = _lengths(starts, weight)
         found = np.zeros(len(starts))
-        for curve in range(8):
-            for of_days in moved:
-                found += np.add.reduceat(np.where(self.curves == curve, of_days, 0.0), starts) ** 2
+        for slope, error in ((positive, self.error_positive), (negative, self.error_negative)):
+            moved = np.abs(slope) * np.sqrt(error)
+            for curve in np.unique(self.curves[moved > 0]):
+                of_days = np.where(self.curves == curve, moved, 0.0)
+                together = np.add.reduceat(of_days, starts)
+                apart = np.add.reduceat((of_days - weight * np.repeat(together, lengths)) ** 2, starts)
+                found += np.maximum(together**2 - lengths / np.maximum(lengths - 1, 1) * apart, 0.0)
         return found
 
 
@@ -445,7 +452,7 @@ def window_ratio(
         slopes = (-times * (one.gain_a - value * one.gain_b) / below, np.zeros_like(below))
     else:
         slopes = (-w1 * (one.a - value * one.b) / below, -w0 * (zero.a - value * zero.b) / below)
-    half = np.sqrt(student(days - 1) ** 2 * spread + Z95**2 * known.owed(*slopes, starts))
+    half = np.sqrt(student(days - 1) ** 2 * spread + Z95**2 * known.owed(*slopes, b / below, starts))
     found = value[starts] if metric != "lift" else 1 - value[starts]
     return Estimate(found, found - half, found + half)
 
@@ -465,6 +472,22 @@ def window_mean(value: Array, daily: Array, starts: NDArray[np.int64]) -> Estima
     return Estimate(value, value - half, value + half).clipped()
 
 
+def window_mean_of_shares(
+    value: Array, daily: Array, starts: NDArray[np.int64], known: KnownDays, slopes: Array
+) -> Estimate:
+    """``window_mean`` with what daily values owe to estimated shares, given their slopes in the shares' logarithms.
+
+    Args:
+        slopes: in the share of positives and of negatives, one row each.
+    """
+    found, there = window_mean(value, daily, starts), np.isfinite(daily)
+    days = np.repeat(np.add.reduceat(there.astype(np.float64), starts), _lengths(starts, daily))
+    positive, negative = np.where(there, slopes, 0.0) / days
+    owed = Z95**2 * known.owed(positive, negative, there / days, starts)
+    down, up = (np.sqrt(half**2 + owed) for half in (found.value - found.low, found.high - found.value))
+    return Estimate(found.value, found.value - down, found.value + up).clipped()
+
+
 def window_auc(
     pooled: Array, counts: Counts, starts: NDArray[np.int64], known: KnownDays, *, noise: Noise | None = None
 ) -> Estimate:
@@ -473,15 +496,14 @@ def window_auc(
     Where positives to come hide among the negatives, what their share owes to its error is added.
     """
     shares = known.shares
-    daily = auc_of_arriving_positives(counts, shares) if shares.is_one_sided else delong(counts)
-    found = window_mean(pooled, daily.value, starts)
     if shares.is_one_sided:
+        daily = auc_of_arriving_positives(counts, shares)
         share = counts.positive.n / shares.positive / counts.counted
-        slope = np.where(np.isfinite(daily.value), share * (daily.value - 0.5) / (1 - share), 0.0)
-        days = np.repeat(np.add.reduceat(np.isfinite(daily.value).astype(np.float64), starts), _lengths(starts, share))
-        owed = Z95**2 * known.owed(slope / days, np.zeros_like(slope), starts)
-        down, up = (np.sqrt(half**2 + owed) for half in (found.value - found.low, found.high - found.value))
-        found = Estimate(found.value, found.value - down, found.value + up).clipped()
+        slope = share * (daily.value - 0.5) / (1 - share)
+        slopes = np.stack([slope, np.zeros_like(slope)])
+        found = window_mean_of_shares(pooled, daily.value, starts, known, slopes)
+    else:
+        found = window_mean(pooled, delong(counts).value, starts)
     if noise is None:
         return found
     share = window_ratio("positive_share", counts, starts, known).value

@@ -11,8 +11,8 @@ import numpy as np
 
 from mlops_assets.monitoring_loop.metrics import Z95, Array, wilson
 
-STEP = 1e-4
-"""Change of log G with which a slope is measured."""
+STEP = 1.0
+"""Standard errors of log G over which a slope is measured: a step function has one too, over such a distance."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def daily_curve_metric(metric: str, curve: ScoreCurve, weights: Weights, level: 
 
     Average precision: logit interval (K. Boyd, K. H. Eng and C. D. Page, ECML 2013). Precision and recall: Wilson's
     interval at the threshold found. Calibration error: normal, with the side of each band as found. The error of
-    the known shares is added by the delta method, but not for recall, whose threshold it moves.
+    the known shares is added by the delta method.
     """
     value = CURVES[metric](curve, weights, level)
-    extra = 0.0 if metric == "recall_at_precision" else owed_to_weights(metric, curve, weights, level)
+    extra = owed_to_weights(metric, curve, weights, level)
     positives, share = float(curve.positives.sum()), value * (1 - value)
     if metric == "calibration_error":
         half = Z95 * np.sqrt(calibration_variance(curve, weights, int(level), value) + extra)
@@ -144,20 +144,29 @@ def daily_curve_metric(metric: str, curve: ScoreCurve, weights: Weights, level: 
 
 def owed_to_weights(metric: str, curve: ScoreCurve, weights: Weights, level: float) -> float:
     """Variance that a metric owes to the estimated shares."""
-    if weights.variance_positive == 0 and weights.variance_negative == 0:
-        return 0.0
-    slopes = []
-    for moved in ((STEP, 0.0), (0.0, STEP)):
-        up, down = (
-            CURVES[metric](curve, weights.moved(sign * moved[0], sign * moved[1]), level) for sign in (1.0, -1.0)
-        )
-        slopes.append((up - down) / (2 * STEP))
-    positive, negative = slopes
+    positive, negative = slopes_of(metric, curve, weights, level)
     return (
         positive**2 * weights.variance_positive
         + 2 * positive * negative * weights.covariance
         + negative**2 * weights.variance_negative
     )
+
+
+def slopes_of(metric: str, curve: ScoreCurve, weights: Weights, level: float) -> tuple[float, float]:
+    """How a metric changes with the logarithms of the two shares; 0 for a share that is sure, or plays no part."""
+    found = []
+    errors = (weights.variance_positive, 0.0 if weights.is_one_sided else weights.variance_negative)
+    for side, variance in enumerate(errors):
+        step = STEP * np.sqrt(variance)
+        if not step > 0:
+            found.append(0.0)
+            continue
+        up, down = (
+            CURVES[metric](curve, weights.moved(*((sign * step, 0.0) if side == 0 else (0.0, sign * step))), level)
+            for sign in (1.0, -1.0)
+        )
+        found.append(float(up - down) / (2 * step))
+    return found[0], found[1]
 
 
 def calibration_variance(curve: ScoreCurve, weights: Weights, bands: int, value: float) -> float:

@@ -155,7 +155,7 @@ def answers(
             yield Answer(metric, found, answer(metric, whole, None))
             if wrong is not None:
                 yield Answer(f"{metric}_denoised", answer(metric, known, wrong.noise), found, wrong.reasons)
-        for name, found, raw in curve_estimates(con, service, questions, known.completeness, known.daily.shares):
+        for name, found, raw in curve_estimates(con, service, questions, known.completeness, known.daily):
             yield Answer(name, found, Estimate(raw, raw, raw))
 
 

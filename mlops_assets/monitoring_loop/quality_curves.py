@@ -1,18 +1,27 @@
 """Measure: the declared metrics that need the whole order of the scores, for the questions of ``quality``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import numpy as np
 import pandas as pd
 
 from mlops_assets.adapters.engine import frame, rows
-from mlops_assets.monitoring_loop.metrics import Array, Completeness, Estimate, around, student, wilson
+from mlops_assets.monitoring_loop.metrics import (
+    Array,
+    Completeness,
+    Estimate,
+    KnownDays,
+    around,
+    wilson,
+    window_mean_of_shares,
+)
 from mlops_assets.monitoring_loop.metrics_curves import (
     CURVES,
     ScoreCurve,
     Weights,
     daily_curve_metric,
+    slopes_of,
     threshold_at_risk,
     together,
 )
@@ -24,6 +33,8 @@ from mlops_assets.service.service import MLService
 APPROVAL = ("approval_at_risk", "approval_uplift")
 Curves = Mapping[tuple[int, int], ScoreCurve]
 """The curve of each state and group."""
+DayCurve = tuple[int, ScoreCurve]
+"""The curve of one day of a question, and where that day stands in ``Questions.daily``."""
 
 
 def curve_estimates(
@@ -31,12 +42,9 @@ def curve_estimates(
     service: MLService,
     questions: Questions,
     completeness: Completeness,
-    of_days: Completeness,
+    of_days: KnownDays,
 ) -> Iterator[tuple[str, Estimate, Array]]:
     """Every declared metric of this file: name, estimates per question, and raw values.
-
-    Over several days the curve of a day whose labels are still coming is weighed before the days are added; what the
-    weights owe to their own error is not in the interval.
 
     Args:
         completeness: of every question about a single day.
@@ -45,28 +53,73 @@ def curve_estimates(
     declared = service.quality.metrics
     if not set(declared) & {*CURVES, *APPROVAL}:
         return
-    curves = read_curves(con)
-    days, weighed = days_of(questions, curves), days_of(questions, curves, of_days)
-    is_one_sided = completeness.is_one_sided
+    days = days_of(questions, read_curves(con))
     for metric in (metric for metric in declared if metric in CURVES):
         level = level_of(service.quality, metric)
-        found, raw = np.full((3, len(days)), np.nan), np.full(len(days), np.nan)
-        for place, daily in enumerate(days):
-            usable = [curve for curve in daily if curve.positives.sum() and curve.negatives.sum()]
-            if not usable:
-                continue
-            whole = together(usable)
-            raw[place] = CURVES[metric](whole, Weights(is_one_sided=is_one_sided), level)
-            if questions.is_single[place]:
-                found[:, place] = daily_curve_metric(metric, whole, weights_of(completeness, place), level)
-            else:
-                right = [curve for curve in weighed[place] if curve.positives.sum() and curve.negatives.sum()]
-                each = np.array([CURVES[metric](day, Weights(is_one_sided=is_one_sided), level) for day in right])
-                value = CURVES[metric](together(right), Weights(is_one_sided=is_one_sided), level)
-                found[:, place] = pooled(value, each)
+        single, raw = daily_estimates(metric, level, questions, days, completeness)
+        long = window_estimates(metric, level, questions, days, of_days, raw)
+        found = (np.where(questions.is_single, *bounds) for bounds in zip(single, long, strict=True))
         yield metric, Estimate(*found), raw
     if set(declared) & set(APPROVAL):
         yield from approval_estimates(con, service, questions, days)
+
+
+def daily_estimates(
+    metric: str, level: float, questions: Questions, days: Sequence[Sequence[DayCurve]], completeness: Completeness
+) -> tuple[Array, Array]:
+    """Value and bounds of every question about a single day, and the raw value of every question."""
+    found, raw = np.full((3, len(days)), np.nan), np.full(len(days), np.nan)
+    plain = Weights(is_one_sided=completeness.is_one_sided)
+    for place, daily in enumerate(days):
+        if daily:
+            whole = together([curve for _, curve in daily])
+            raw[place] = CURVES[metric](whole, plain, level)
+            if questions.is_single[place]:
+                found[:, place] = daily_curve_metric(metric, whole, weights_of(completeness, place), level)
+    return found, raw
+
+
+def window_estimates(
+    metric: str, level: float, questions: Questions, days: Sequence[Sequence[DayCurve]], known: KnownDays, raw: Array
+) -> Array:
+    """Value and bounds of every question about several days; the day is the unit of the t interval.
+
+    The curve of a day whose labels are still coming is weighed before the days are added. What the weights owe to
+    their own error is added with the slopes of the daily values, as for an AUC (``metrics.window_auc``).
+    """
+    value, each = np.full(len(days), np.nan), np.full(len(questions.states), np.nan)
+    slopes, plain = np.zeros((2, len(each))), Weights(is_one_sided=known.shares.is_one_sided)
+    answered: dict[tuple[int, float, float], tuple[float, float, float]] = {}
+    is_whole = known.shares.is_whole
+    for place in np.flatnonzero(~questions.is_single).tolist():
+        weighed = []
+        for at, curve in days[place]:
+            weights = known_weights(known, at)
+            if (key := (id(curve), weights.positive, weights.negative)) not in answered:
+                answered[key] = (CURVES[metric](curve, weights, level), *slopes_of(metric, curve, weights, level))
+            each[at], slopes[0, at], slopes[1, at] = answered[key]
+            weighed.append(ScoreCurve(curve.score, *curve.weighed(weights)))
+        if weighed and is_whole[[at for at, _ in days[place]]].all():
+            value[place] = raw[place]
+        elif weighed:
+            value[place] = CURVES[metric](together(weighed), plain, level)
+    is_long = ~questions.is_single
+    _, starts = questions.part(is_long)
+    of_days = questions.spread(is_long)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = window_mean_of_shares(value[is_long], each[of_days], starts, known.part(of_days), slopes[:, of_days])
+    bounds = np.full((3, len(days)), np.nan)
+    bounds[:, is_long] = found.value, found.low, found.high
+    return bounds
+
+
+def known_weights(known: KnownDays, at: int) -> Weights:
+    """The shares known of one day of a window, and how sure they are as averages."""
+    shares = known.shares
+    return Weights(
+        float(shares.positive[at]), float(shares.negative[at]), float(known.error_positive[at]),
+        float(known.error_negative[at]), 0.0, shares.is_one_sided,
+    )  # fmt: skip
 
 
 def level_of(policy: QualityPolicy, metric: str) -> float:
@@ -87,14 +140,6 @@ def weights_of(completeness: Completeness, place: int) -> Weights:
     )  # fmt: skip
 
 
-def pooled(value: float, daily: Array) -> tuple[float, float, float]:
-    """A pooled value with a t interval from the spread of the daily ones, within 0 and 1; none below two days."""
-    if len(daily) < 2:
-        return value, np.nan, np.nan
-    half = float(student(np.array([len(daily) - 1.0]))[0]) * float(daily.std(ddof=1)) / np.sqrt(len(daily))
-    return value, max(0.0, value - half), min(1.0, value + half)
-
-
 def read_curves(con: duckdb.DuckDBPyConnection) -> Curves:
     """The curves that the engine counted."""
     cells = frame(con, curves_sql())
@@ -105,28 +150,19 @@ def read_curves(con: duckdb.DuckDBPyConnection) -> Curves:
     }
 
 
-def days_of(questions: Questions, curves: Curves, daily: Completeness | None = None) -> list[list[ScoreCurve]]:
-    """The curves of the days of every question, oldest first; of longer windows weighed by ``daily``, if given."""
+def days_of(questions: Questions, curves: Curves) -> list[list[DayCurve]]:
+    """The curves of the days of every question, oldest first, without days that have one outcome only."""
     ends = np.append(questions.starts[1:], len(questions.states))
     groups = questions.table["group_id"].to_numpy(np.uint64)
-    is_asked = np.zeros(len(questions.states), dtype=bool)
-    if daily is not None:
-        is_asked = questions.spread(~questions.is_single) & ~daily.is_whole
-
-    def curve_of(place: int, key: tuple[int, int]) -> ScoreCurve:
-        curve = curves[key]
-        if daily is None or not is_asked[place]:
-            return curve
-        return ScoreCurve(curve.score, *curve.weighed(weights_of(daily, place)))
-
+    usable = {key: curve for key, curve in curves.items() if curve.positives.any() and curve.negatives.any()}
     return [
-        [curve_of(place, key) for place in range(a, b) if (key := (int(questions.states[place]), int(group))) in curves]
+        [(place, usable[key]) for place in range(a, b) if (key := (int(questions.states[place]), int(group))) in usable]
         for a, b, group in zip(questions.starts, ends, groups, strict=True)
     ]
 
 
 def approval_estimates(
-    con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, days: list[list[ScoreCurve]]
+    con: duckdb.DuckDBPyConnection, service: MLService, questions: Questions, days: Sequence[Sequence[DayCurve]]
 ) -> Iterator[tuple[str, Estimate, Array]]:
     """The share that each version approves at the declared risk, and how much more that is than the champion's.
 
@@ -137,13 +173,13 @@ def approval_estimates(
     """
     table = questions.table
     longest = int(table["window_days"].max()) if len(table) else 1
-    is_whole = table["slice"] == ALL
+    is_whole = np.asarray(table["slice"] == ALL)
     is_mature = np.asarray(is_whole & (table["window_days"] == longest) & (table["state"] == "final") & (longest > 1))
     thresholds = {
         (table.at[place, "day"], table.at[place, "group_id"]): threshold_at_risk(
-            together(days[place]), service.quality.max_risk_share
+            together([curve for _, curve in days[place]]), service.quality.max_risk_share
         )
-        for place in np.flatnonzero(is_mature)
+        for place in np.flatnonzero(is_mature).tolist()
         if days[place]
     }
     keys = list(zip(table["day"], table["group_id"], strict=True))

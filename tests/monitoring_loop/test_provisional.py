@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from test_quality import LABEL, NEW_YORK, World, day, history_days, one
 from mlops_assets import LabelNoise
 from mlops_assets.adapters.engine import frame, open_engine, register_days
 from mlops_assets.monitoring_loop.label_noise import Audited, audit_rows
+from mlops_assets.monitoring_loop.metrics import Completeness, KnownDays
 from mlops_assets.monitoring_loop.quality import measure_quality
 from mlops_assets.service.monitoring import QualityPolicy
 
@@ -155,9 +157,25 @@ def test_a_window_that_ends_today_weighs_the_labels_of_each_day_by_its_own_age()
 
 def test_what_is_uncertain_about_the_curve_is_common_to_the_days_of_a_window() -> None:
     world, _ = three_days(7)
-    sure, unsure = (one(the_week(world, a_service(), known_by_age(low=low)), metric="brier") for low in (1.0, 0.5))
-    assert unsure["value"] == sure["value"]
-    assert unsure["high"] - unsure["low"] > 1.05 * (sure["high"] - sure["low"])
+    service = a_service(metrics=("brier", "average_precision", "precision_at_recall"))
+    found = [the_week(world, service, known_by_age(low=low)) for low in (1.0, 0.5)]
+    for metric in service.quality.metrics:
+        sure, unsure = (one(table, metric=metric) for table in found)
+        assert unsure["value"] == sure["value"]
+        assert unsure["high"] - unsure["low"] > 1.02 * (sure["high"] - sure["low"]), metric
+
+
+@pytest.mark.parametrize("weekdays", [range(1, 8), [*range(1, 8)] * 2, [0] * 7], ids=["week", "fortnight", "one curve"])
+def test_the_error_of_a_curve_is_counted_once_among_what_days_differ_by_or_beside_it(weekdays: Sequence[int]) -> None:
+    """Days that differ only by the errors of their curves: both parts together are what a window is off by."""
+    days, error = np.array(weekdays), 0.04
+    n = len(days)
+    first, weight = np.zeros(1, dtype=np.int64), np.full(n, 1 / n)
+    known = KnownDays(Completeness.whole(n), np.full(n, error), np.zeros(n), days)
+    beside = float(known.owed(weight, np.zeros(n), weight, first)[0])
+    moved = np.random.default_rng(1).normal(0, np.sqrt(error), (20_000, 8))[:, days]
+    differ = ((moved - moved.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / (n - 1) / n
+    assert differ.mean() + beside == pytest.approx(moved.mean(axis=1).var(), rel=0.05)
 
 
 def test_where_only_positives_arrive_a_window_counts_those_that_hide() -> None:
