@@ -161,7 +161,7 @@ def truth(rng: np.random.Generator) -> dict[str, float]:
     return {metric: float(estimate(metric, day, Completeness.whole(1)).value[0]) for metric in METRICS}
 
 
-def simulate(repeat: int, seed: int) -> Iterator[str]:
+def simulate(repeat: int, seed: int, metrics: Sequence[str]) -> Iterator[str]:
     """The table, line by line."""
     right = truth(np.random.default_rng(seed))
     yield (
@@ -178,7 +178,7 @@ def simulate(repeat: int, seed: int) -> Iterator[str]:
                 day, known = fresh_day(rng, triangle, age, is_one_sided=is_one_sided)
                 shares[age].append(float(known.positive[0]))
                 whole = Completeness.whole(1, is_one_sided=is_one_sided)
-                for metric in METRICS:
+                for metric in metrics:
                     raw, now = estimate(metric, day, whole), estimate(metric, day, known)
                     numbers = (raw.value, now.value, now.low, now.high)
                     found.setdefault((metric, age), []).append(tuple(float(x[0]) for x in numbers))  # type: ignore[arg-type]
@@ -249,7 +249,7 @@ class Long:
         return window_ratio(metric, counts, starts, known)
 
 
-def simulate_windows(repeat: int, seed: int) -> Iterator[str]:
+def simulate_windows(repeat: int, seed: int, metrics: Sequence[str]) -> Iterator[str]:
     """The table of windows that end today, line by line."""
     right = truth(np.random.default_rng(seed))
     named = ("days", 4), ("known", 8), ("truth", 9), ("raw", 9), ("corrected", 11), ("bias / se", 11), ("coverage", 10)
@@ -263,7 +263,7 @@ def simulate_windows(repeat: int, seed: int) -> Iterator[str]:
             for length in LENGTHS:
                 window, known = Long.of(fresh[:length]), days_known(triangle, length, is_one_sided=is_one_sided)
                 whole = KnownDays.whole(length, is_one_sided=is_one_sided)
-                for metric in METRICS:
+                for metric in metrics:
                     raw, now = (window.estimate(metric, shares) for shares in (whole, known))
                     numbers = (raw.value, now.value, now.low, now.high, known.shares.positive.mean(keepdims=True))
                     found.setdefault((metric, length), []).append(tuple(float(x[0]) for x in numbers))
@@ -312,11 +312,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=1000, help="simulated days per age (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--metrics", nargs="+", choices=METRICS, default=METRICS, metavar="METRIC", help="some of them")
     parser.add_argument("--windows", action="store_true", help="windows that end today, in place of single days")
     parser.add_argument("--service", help="measure the days of this replayed service instead")
     asked = parser.parse_args(arguments)
     simulated = simulate_windows if asked.windows else simulate
-    for text in replayed(asked.service) if asked.service else simulated(asked.repeat, asked.seed):
+    for text in replayed(asked.service) if asked.service else simulated(asked.repeat, asked.seed, asked.metrics):
         print(text)
 
 

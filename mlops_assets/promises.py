@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
+from mlops_assets.adapters.engine import literal
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError, UnknownNameError
@@ -11,6 +12,7 @@ from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps, proposed
 from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.own_metrics import load_metric
 from mlops_assets.monitoring_loop.playbooks import KINDS, TIERS, template_path
+from mlops_assets.service.degradation import VERSION
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.service import MLService
@@ -21,6 +23,7 @@ from mlops_assets.tables import BY_NAME
 MAX_CORE_METRICS = 3
 NOISE_WINDOW = timedelta(days=180)
 """How far back the daily noise of a rule is measured."""
+CONTROL_DAYS = 28
 
 Line = tuple[str, str]
 
@@ -287,6 +290,7 @@ def warnings(world: World) -> Iterator[str]:
     if not service.drift.critical_features:
         yield "no critical features: drift can freeze retraining only on the score"
     yield from _unmeasured_rules(service)
+    yield from _missing_controls(world)
     if not service.is_monitor_only and service.model.cadence == "never":
         yield "cadence 'never': the model ages until a person retrains it"
     for source in service.sources:
@@ -300,3 +304,25 @@ def _unmeasured_rules(service: MLService) -> Iterator[str]:
     for rule in (*service.quality.degradation, *service.retrain_when):
         if rule.metric not in measured:
             yield f"rule '{rule.sentence}': '{rule.metric}' is not measured; measured: {', '.join(sorted(measured))}"
+
+
+def _missing_controls(world: World) -> Iterator[str]:
+    """Rules whose control has answered nothing in the newest closed weeks: they are learning."""
+    from mlops_assets.adapters.engine import open_engine, rows
+
+    declared = [rule for rule in (*world.service.quality.degradation, *world.service.retrain_when) if rule.has_control]
+    last = world.closed_through() if declared and "quality" in world.lake.tables() else None
+    if last is None:
+        return
+    with open_engine() as con:
+        columns = BY_NAME["quality"].columns
+        world.lake.view(con, "quality", columns, first=last - timedelta(days=CONTROL_DAYS), last=last)
+        answered = {name for row in rows(con, answerers_sql()) for name in row}
+    for rule in declared:
+        if rule.compared_with not in answered:
+            yield f"rule '{rule.sentence}': {rule.control} answered nothing in the newest {CONTROL_DAYS} closed days"
+
+
+def answerers_sql() -> str:
+    """SQL of the roles and the model versions (as rules name them) that have rows of quality."""
+    return f"select distinct role, {literal(VERSION)} || version from quality where window_days = 1 and slice = 'all'"

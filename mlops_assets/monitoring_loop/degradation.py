@@ -5,11 +5,11 @@ Every evaluation is a row with the numbers it used, broken or not (table ``rules
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from math import hypot
 from typing import Literal
 
 from mlops_assets.monitoring_loop.baseline import WEEK
 from mlops_assets.monitoring_loop.evidence import (
-    FALLBACK,
     MIN_COMPLETENESS,
     SERVED,
     WEEKS,
@@ -18,6 +18,7 @@ from mlops_assets.monitoring_loop.evidence import (
     Known,
     Series,
     Usual,
+    control_of,
 )
 from mlops_assets.service.degradation import DegradationRule
 
@@ -73,7 +74,7 @@ class DayOfRule:
 def evaluate(rule: DegradationRule, evidence: Evidence, *, leads_to: str) -> Evaluation:
     """One rule at the end of one day."""
     served = evidence.of(Asked(SERVED, rule.slice, rule.metric, rule.window_days))
-    control = evidence.of(Asked(FALLBACK, rule.slice, rule.metric, rule.window_days))
+    control = evidence.of(control_of(rule)) if rule.has_control else {}
     last = newest_day(rule, served, evidence)
     days = [last - timedelta(days=back) for back in range(rule.of_days)]
     judged = [day_of_rule(rule, day, served, control, evidence) for day in days]
@@ -125,30 +126,30 @@ def day_of_rule(rule: DegradationRule, day: date, served: Series, control: Serie
     if known.n_labelled < rule.min_labels:
         return DayOfRule(gap="labels")
     compared = compared_value(rule, day, served, control, evidence.usual)
-    change = None if compared is None else change_of(rule, known.value, compared)
-    if change is None:
+    change = None if compared is None or compared.value is None else change_of(rule, known.value, compared.value)
+    if compared is None or change is None or (known.is_final and not compared.is_final):
         return DayOfRule(gap="learning")
-    limit = rule.limit[1] if compared is not None and rule.compared_with else 0.0
+    limit = rule.limit[1] if rule.compared_with else 0.0
     is_broken = change > limit if rule.is_rise else change < -limit
     if is_broken and not known.is_final:
-        is_broken = is_beyond(rule, known, compared or 0.0, limit)
-    return DayOfRule(change, compared, is_broken)
+        is_broken = is_beyond(rule, known, compared)
+    return DayOfRule(change, compared.value, is_broken)
 
 
-def compared_value(rule: DegradationRule, day: date, served: Series, control: Series, usual: Usual) -> float | None:
+def compared_value(rule: DegradationRule, day: date, served: Series, control: Series, usual: Usual) -> Known | None:
     """What a day stands beside: the level, the control of the same day, or the same weekday of eight weeks."""
     if rule.compared_with is None:
-        return rule.limit[1]
-    if rule.compared_with == "fallback":
+        return Known(rule.limit[1])
+    if rule.has_control:
         known = control.get(day)
-        return known.value if known and known.n_labelled >= rule.min_labels else None
+        return known if known and known.n_labelled >= rule.min_labels else None
     before = (day - timedelta(days=WEEK * week) for week in range(1, WEEKS + 1))
     past = (served.get(one) for one in before if usual.holds(one))
     values = sorted(known.value for known in past if known and known.is_final and known.value is not None)
     if len(values) < MIN_SAME_WEEKDAYS:
         return None
     middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    return Known(values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2)
 
 
 def change_of(rule: DegradationRule, value: float, compared: float) -> float | None:
@@ -158,13 +159,21 @@ def change_of(rule: DegradationRule, value: float, compared: float) -> float | N
     return round((value - compared) / abs(compared), 9) if compared else None
 
 
-def is_beyond(rule: DegradationRule, known: Known, compared: float, limit: float) -> bool:
-    """Whether the whole interval of a provisional value lies beyond the limit, with half the labels there."""
-    near = known.low if rule.is_rise else known.high
-    change = None if near is None else change_of(rule, near, compared)
-    if change is None or known.completeness < MIN_COMPLETENESS:
+def is_beyond(rule: DegradationRule, known: Known, compared: Known) -> bool:
+    """Whether the whole interval of a provisional distance lies beyond the limit, with half the labels there.
+
+    Both errors are added as if independent: too wide for two versions that answered the same requests.
+    """
+    sign = 1.0 if rule.is_rise else -1.0
+    near, far = (known.low, compared.high) if rule.is_rise else (known.high, compared.low)
+    if near is None or known.value is None or compared.value is None or known.completeness < MIN_COMPLETENESS:
         return False
-    return change > limit if rule.is_rise else change < -limit
+    limit = rule.limit[1] if rule.compared_with else 0.0
+    of_share = rule.limit[0].endswith("_share")
+    edge = compared.value + sign * limit * (abs(compared.value) if of_share else 1.0)
+    slope = 1.0 + sign * limit * (1.0 if compared.value > 0 else -1.0) if of_share else 1.0
+    theirs = 0.0 if far is None else slope * (far - compared.value)
+    return sign * (known.value - edge) > hypot(known.value - near, theirs)
 
 
 def is_new(served: Series, last: date) -> bool:
@@ -179,9 +188,9 @@ def is_still_learning(missing: list[DayOfRule]) -> bool:
 
 def in_words(rule: DegradationRule, found: Evaluation) -> str:
     """A broken rule with its numbers."""
-    beside = {"fallback": ", the fallback's", "same_weekday": ", the same weekday's", None: ", the limit"}
+    beside = f", {rule.control}" + ("'s" if rule.compared_with and not rule.control_slice else "")
     value = "not measured" if found.value is None else f"{found.value:.4g}"
-    compared = "" if found.compared is None else f"{beside[rule.compared_with]} {found.compared:.4g}"
+    compared = "" if found.compared is None else f"{beside} {found.compared:.4g}"
     days = f"; {found.days_broken} of {found.of_days} days" if found.of_days > 1 else ""
     return f"{rule.sentence}: {value} on {found.prediction_day} ({found.known_as}){compared}{days}"
 

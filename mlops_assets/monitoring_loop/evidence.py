@@ -18,7 +18,7 @@ from mlops_assets.adapters.engine import literal, rows, run
 from mlops_assets.monitoring_loop.baseline import WEEK
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality import ONE_DAY
-from mlops_assets.service.degradation import DegradationRule
+from mlops_assets.service.degradation import SAME_WEEKDAY, VERSION, DegradationRule
 from mlops_assets.service.service import MLService
 
 CHAMPION, FALLBACK, SERVED = "champion", "fallback", "served"
@@ -50,7 +50,7 @@ class Known:
 
 @dataclass(frozen=True, order=True)
 class Asked:
-    """A series: who answered (served, champion, fallback), in which slice, which metric, over how many days."""
+    """A series: who answered (a role, *served*, *version:NAME*), in which slice, which metric, over how many days."""
 
     role: str
     slice: str
@@ -108,7 +108,7 @@ def asked_by(service: MLService) -> dict[Asked, int]:
     maturing = ceil(service.label.window / ONE_DAY) + 2
     asked: dict[Asked, int] = {}
     for rule in (*service.quality.degradation, *service.retrain_when):
-        days = rule.of_days + rule.window_days + (WEEK * WEEKS if rule.compared_with == "same_weekday" else 0)
+        days = rule.of_days + rule.window_days + (WEEK * WEEKS if rule.compared_with == SAME_WEEKDAY else 0)
         for series in series_of(rule):
             asked[series] = max(asked.get(series, 0), days + maturing)
     monitor = service.quality.calibration
@@ -136,9 +136,14 @@ def asked_for_harm(loss: str) -> tuple[Asked, Asked, Asked]:
 
 
 def series_of(rule: DegradationRule) -> list[Asked]:
-    """What a rule reads: what was served, and the fallback's own answers if they are its control."""
-    roles = [SERVED, FALLBACK] if rule.compared_with == "fallback" else [SERVED]
-    return [Asked(role, rule.slice, rule.metric, rule.window_days) for role in roles]
+    """What a rule reads: what was served, and the answers of its control."""
+    served = Asked(SERVED, rule.slice, rule.metric, rule.window_days)
+    return [served] if rule.compared_with in (None, SAME_WEEKDAY) else [served, control_of(rule)]
+
+
+def control_of(rule: DegradationRule) -> Asked:
+    """The answers of the same day that a rule compares with."""
+    return Asked(rule.compared_with or "", rule.control_slice or rule.slice, rule.metric, rule.window_days)
 
 
 def reach_days(service: MLService, table: Literal["quality", "kpi"]) -> int:
@@ -159,9 +164,15 @@ def asked_rows_sql(asked: Mapping[Asked, int]) -> str:
     roles, slices, metrics = (
         ", ".join(sorted({literal(getattr(a, name)) for a in asked})) for name in ("role", "slice", "metric")
     )
+    versions = sorted({a.role.removeprefix(VERSION) for a in asked if a.role.startswith(VERSION)})
+    of_versions = f"""
+            union all by name select * replace ({literal(VERSION)} || version as role) from all_quality
+            where version in ({", ".join(literal(name) for name in versions)})"""
     return f"""
         create or replace temp table rules_asked as
-        select * from all_quality
+        select * from (
+            select * from all_quality{of_versions if versions else ""}
+        )
         join (values {series}) as asked(role, slice, metric, window_days, reach)
             using (role, slice, metric, window_days)
         where role in ({roles}) and slice in ({slices}) and metric in ({metrics})

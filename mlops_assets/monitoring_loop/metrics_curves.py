@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlops_assets.monitoring_loop.metrics import Z95, Array, wilson
+from mlops_assets.monitoring_loop.metrics import Z95, Array
 
 STEP = 1.0
 """Standard errors of log G over which a slope is measured: a step function has one too, over such a distance."""
@@ -117,29 +117,53 @@ CURVES: dict[str, Metric] = {
 def daily_curve_metric(metric: str, curve: ScoreCurve, weights: Weights, level: float) -> tuple[float, float, float]:
     """Value and 95 % bounds on one day; the row is the unit.
 
-    Average precision: logit interval (K. Boyd, K. H. Eng and C. D. Page, ECML 2013). Precision and recall: Wilson's
-    interval at the threshold found. Calibration error: normal, with the side of each band as found. The error of
-    the known shares is added by the delta method.
+    Average precision: logit interval (K. Boyd, K. H. Eng and C. D. Page, ECML 2013). Precision and recall: logit
+    interval by the delta method along the curve, for the threshold found is an estimate too. Calibration error: normal,
+    with the side of each band as found. The error of the known shares is added by the delta method.
     """
     value = CURVES[metric](curve, weights, level)
     extra = owed_to_weights(metric, curve, weights, level)
-    positives, share = float(curve.positives.sum()), value * (1 - value)
+    share = value * (1 - value)
     if metric == "calibration_error":
         half = Z95 * np.sqrt(calibration_variance(curve, weights, int(level), value) + extra)
         return value, max(0.0, value - half), min(1.0, value + half)
-    if share <= 0 and metric == "average_precision":
-        return value, np.nan, np.nan
     if metric == "average_precision":
-        logit, half = np.log(value / (1 - value)), Z95 * np.sqrt(1 / (positives * share) + extra / share**2)
-        return value, float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
-    rows = positives
+        variance = share / float(curve.positives.sum())
+    else:
+        variance = threshold_variance(metric, curve, weights, level, value)
+    if not (share > 0 and np.isfinite(variance)):
+        return value, np.nan, np.nan
+    logit, half = np.log(value / (1 - value)), Z95 * np.sqrt(variance + extra) / share
+    return value, float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
+
+
+def threshold_variance(metric: str, curve: ScoreCurve, weights: Weights, level: float, value: float) -> float:
+    """Variance over rows of a precision at fixed recall, or a recall at fixed precision; the threshold varies too.
+
+    With r the share of the positives above the threshold, F that of the other rows, and n and k how many there are of
+    each, the errors of r, of F and of log(n / k) are independent: r (1 - r) / n, F (1 - F) / k and 1 / n + 1 / k. The
+    threshold moves until what is fixed is right again, along the curve as found within a standard error of r. A share
+    G that is known of the labels changes the precision q of the labelled rows, but neither r nor F.
+    """
+    above, others = np.cumsum(curve.positives), np.cumsum(curve.negatives)
+    n, k = float(above[-1]), float(others[-1])
+    r = level if metric == "precision_at_recall" else value
+    at = place_of_recall(curve, r)
+    error = np.sqrt(r * (1 - r) / n)
+    ends = [place_of_recall(curve, min(max(r + side * error, 1 / n), 1.0)) for side in (-1.0, 1.0)]
+    run, rise = (float(total[ends[1]] - total[ends[0]]) for total in (above / n, others / k))
+    share = max(float(others[at]), 0.5) / k
+    if not (run > 0 and 0 < r < 1):
+        return np.nan
+    of_share, of_counts, along = (1 - share) / (share * k), 1 / n + 1 / k, rise / run
     if metric == "precision_at_recall":
-        above = slice(0, place_of_recall(curve, level) + 1)
-        rows = float(curve.positives[above].sum() + curve.negatives[above].sum())
-    if share > 0:
-        rows = share / (share / rows + extra)
-    found = wilson(np.array([value]), np.array([rows]))
-    return value, float(found.low[0]), float(found.high[0])
+        of_logit = of_counts + of_share + (along / share) ** 2 * error**2
+        labelled = above[at] / (above[at] + others[at])
+        slope = value * (1 - (labelled if weights.is_one_sided else value))
+        return float(slope**2 * of_logit)
+    fall = 1 / r - along / share  # of the logit of precision, per recall
+    pull = 1 / fall if fall < 0 else np.nan
+    return float((1 - pull / r) ** 2 * error**2 + pull**2 * (of_share + of_counts))
 
 
 def owed_to_weights(metric: str, curve: ScoreCurve, weights: Weights, level: float) -> float:

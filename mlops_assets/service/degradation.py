@@ -6,6 +6,14 @@ from pydantic import Field, model_validator
 
 from mlops_assets.service.policy import Days, Policy, Share
 
+CHAMPION = "champion"
+UNSERVED = ("challenger", "canary", "shadow", "fallback")
+ROLES = (CHAMPION, *UNSERVED, "served")
+"""Whose answers of the same day may stand as control: those in a role, or whatever answered."""
+VERSION = "version:"
+"""How a named model version begins where a role could stand."""
+SAME_WEEKDAY = "same_weekday"
+SAYS = f"'{SAME_WEEKDAY}', a role ({', '.join(ROLES)}), or '{VERSION}NAME'"
 LIMITS = ("rises_by_share", "drops_by_share", "rises_by", "drops_by", "above", "below")
 """The ways to say how bad is too bad; a rule has exactly one."""
 
@@ -18,11 +26,14 @@ class DegradationRule(Policy):
     never a good one: where it could have made the difference, the answer is *unknown*.
 
     ``rises_by_share`` and ``drops_by_share`` are relative (0.05 = 5 %), ``rises_by`` and ``drops_by`` in the
-    unit of the metric; both need ``compared_with``: the fallback's value on the same rows of the same day
-    (the control), or the median of the same weekday over eight weeks. ``above`` and ``below`` are levels.
+    unit of the metric; both need ``compared_with``: a control of the same day, or the median of the same weekday
+    over eight weeks (*same_weekday*). A control is what a role answered (*fallback*, *shadow*, ...) or a model version
+    (*version:2024-03*), read by the same label definition at the same maturity; in ``control_slice`` if that is not the
+    rule's own: the other arm of an experiment. ``above`` and ``below`` are levels.
 
     ``min_state`` *provisional* looks at days whose labels are still coming in: only from ``completeness`` .5
-    on, and only if the whole interval lies beyond the limit. *final* waits for maturity.
+    on, and only if the whole interval lies beyond the limit, with the control's own error in it. *final* waits for
+    maturity.
     """
 
     metric: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -32,7 +43,10 @@ class DegradationRule(Policy):
     drops_by: float | None = Field(default=None, gt=0)
     above: float | None = None
     below: float | None = None
-    compared_with: Literal["fallback", "same_weekday"] | None = None
+    compared_with: str | None = Field(
+        default=None, description="same_weekday, or the control: a role, or version:NAME."
+    )
+    control_slice: str | None = None
     broken_days: int = Field(default=3, ge=1)
     of_days: int = Field(default=4, ge=1)
     window_days: int = Field(default=1, ge=1)
@@ -61,10 +75,27 @@ class DegradationRule(Policy):
             moved = f"{'up' if self.is_rise else 'down'} {number:.3g}"
             if name.endswith("_share"):
                 moved = f"{'up' if self.is_rise else 'down'} {number * 100:.3g} %"
-        against = {None: "", "fallback": " against the fallback", "same_weekday": " against the same weekday"}
+        against = f" against {self.control}" if self.compared_with else ""
         of_slice = "" if self.slice == "all" else f" of {self.slice}"
         window = "" if self.window_days == 1 else f" over {self.window_days} days"
-        return f"{self.metric}{of_slice}{window} {moved}{against[self.compared_with]}{self._days}"
+        return f"{self.metric}{of_slice}{window} {moved}{against}{self._days}"
+
+    @property
+    def control(self) -> str:
+        """What it is compared with, in words."""
+        named = self.compared_with or "the limit"
+        if named.startswith(VERSION):
+            named = f"version {named.removeprefix(VERSION)}"
+        elif named == SAME_WEEKDAY:
+            named = "the same weekday"
+        elif named in ROLES:
+            named = "what was served" if named == "served" else f"the {named}"
+        return f"{named} of {self.control_slice}" if self.control_slice else named
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it is compared with somebody's answers of the same day."""
+        return self.compared_with not in (None, SAME_WEEKDAY)
 
     @property
     def _days(self) -> str:
@@ -86,9 +117,21 @@ class DegradationRule(Policy):
         if is_level and self.compared_with:
             raise ValueError(f"'{declared[0]}' is a level of '{self.metric}': leave compared_with out")
         if not is_level and not self.compared_with:
-            raise ValueError(f"'{declared[0]}' of '{self.metric}' needs compared_with: 'fallback' or 'same_weekday'")
+            raise ValueError(f"'{declared[0]}' of '{self.metric}' needs compared_with: {SAYS}")
         if self.broken_days > self.of_days:
             raise ValueError(f"broken_days={self.broken_days} of '{self.metric}' is more than of_days={self.of_days}")
+        return self
+
+    @model_validator(mode="after")
+    def _control_is_another(self) -> "DegradationRule":
+        named = self.compared_with
+        is_known = named in (None, SAME_WEEKDAY, *ROLES) or (named and named.removeprefix(VERSION) not in ("", named))
+        if not is_known:
+            raise ValueError(f"compared_with '{named}' of '{self.metric}' is nothing to compare with: use {SAYS}")
+        if self.control_slice is not None and not self.has_control:
+            raise ValueError(f"control_slice '{self.control_slice}' of '{self.metric}' needs compared_with, a control")
+        if named == "served" and self.control_slice in (None, self.slice):
+            raise ValueError(f"'{self.metric}' of what was served is compared with itself: name a control_slice")
         return self
 
 

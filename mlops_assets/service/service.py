@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from mlops_assets.errors import DeclarationError, UnknownNameError
-from mlops_assets.service.degradation import DegradationRule
+from mlops_assets.service.degradation import CHAMPION, UNSERVED, DegradationRule
 from mlops_assets.service.expressions import check_column, check_expression
 from mlops_assets.service.features import SPINE_COLUMNS, FeatureSet, Request, RequestView, View, check_names
 from mlops_assets.service.kpi import KPI_COLUMNS, KpiSource
@@ -303,14 +303,23 @@ class MLService(Policy):
                     f"quality is not measured over {rule.window_days} days.",
                     f"Use one of {', '.join(map(str, windows))}, or add {rule.window_days} to quality.windows_days.",
                 )
-            if rule.slice == "all":
-                continue
-            name = rule.slice.partition("=")[0]
-            if name not in self.quality.slices:
-                raise UnknownNameError(where=named, kind="slice", name=name, known=self.quality.slices)
-            if rule.window_days not in self.quality.sliced_windows:
+            for part in (rule.slice, rule.control_slice):
+                if part not in ("all", None):
+                    self._slice_is_measured(named, str(part), rule.window_days)
+            log = self.prediction_log
+            if log and rule.compared_with in UNSERVED and log.role == f"'{CHAMPION}'":
                 raise DeclarationError(
-                    named,
-                    f"slices are not measured over {rule.window_days} days.",
-                    f"Add {rule.window_days} to quality.slice_windows_days, or leave the slice out.",
-                )
+                    named, f"the log says of no answer that its role is '{rule.compared_with}'.",
+                    "Declare prediction_log.role, or compare with version:NAME.",
+                )  # fmt: skip
+
+    def _slice_is_measured(self, where: str, part: str, window_days: int) -> None:
+        """A slice of a rule has a declared name, and its window."""
+        name = part.partition("=")[0]
+        if name not in self.quality.slices:
+            raise UnknownNameError(where=where, kind="slice", name=name, known=self.quality.slices)
+        if window_days not in self.quality.sliced_windows:
+            raise DeclarationError(
+                where, f"slices are not measured over {window_days} days.",
+                f"Add {window_days} to quality.slice_windows_days, or leave the slice out.",
+            )  # fmt: skip

@@ -60,6 +60,16 @@ STEADY = a_series(0.20, 0.20, 0.20, 0.20)
             DegradationRule(metric="auc", drops_by=0.02, compared_with="fallback", slice="origin=EWR"),
             "auc of origin=EWR down 0.02 against the fallback on 3 of 4 days",
         ),
+        (
+            DegradationRule(metric="auc", drops_by=0.02, compared_with="version:v8", broken_days=2, of_days=2),
+            "auc down 0.02 against version v8 for 2 consecutive days",
+        ),
+        (
+            DegradationRule(
+                metric="brier", rises_by=0.1, compared_with="served", slice="arm=b", control_slice="arm=a", of_days=3
+            ),
+            "brier of arm=b up 0.1 against what was served of arm=a for 3 consecutive days",
+        ),
     ],
 )
 def test_a_rule_reads_as_a_sentence(rule, sentence):
@@ -74,6 +84,13 @@ def test_a_rule_reads_as_a_sentence(rule, sentence):
         ({"rises_by_share": 0.1}, "needs compared_with"),
         ({"above": 1.0, "compared_with": "fallback"}, "leave compared_with out"),
         ({"above": 1.0, "broken_days": 5}, "more than of_days=4"),
+        (
+            {"rises_by": 0.1, "compared_with": "shadows"},
+            "compared_with 'shadows' of 'brier' is nothing to compare with",
+        ),
+        ({"rises_by": 0.1, "compared_with": "version:"}, "is nothing to compare with"),
+        ({"rises_by": 0.1, "compared_with": "served"}, "is compared with itself"),
+        ({"above": 1.0, "control_slice": "arm=a"}, "needs compared_with"),
     ],
 )
 def test_an_impossible_rule_fails_when_it_is_declared(fields, words):
@@ -195,6 +212,16 @@ def test_a_day_still_coming_in_counts_only_if_half_is_there_and_its_whole_interv
     assert state(low=0.215, completeness=0.6) == "broken"
     assert state(low=0.205, completeness=0.6) == "ok", "its interval reaches into what is allowed"
     assert state(low=0.215, completeness=0.4) == "ok", "then the mature day is judged instead"
+    control = {day: Known(0.20, 0.17, 0.23, 900, 0.6, "provisional")}
+    assert state(low=0.215, completeness=0.6) == "ok", "nor is the control's value sure"
+    assert state(low=0.24, completeness=0.6) == "broken"
+
+
+def test_a_final_day_is_not_held_against_a_control_whose_labels_are_still_coming():
+    rule = UP_5.model_copy(update={"broken_days": 1, "of_days": 1})
+    control = {MATURE: Known(0.20, 0.2, 0.2, 900, 0.9, "provisional")}
+    assert judged(rule, seen(rule, a_series(0.25), control)).state == "learning"
+    assert judged(rule, seen(rule, a_series(0.25), a_series(0.20))).state == "broken"
 
 
 def test_a_rule_that_leads_to_retraining_asks_for_no_person():
