@@ -75,6 +75,8 @@ def _story(world: World, request_id: str, answers: list[Story]) -> Story:
         "answers": answers,
         **_evidence(world, request_id, logged_on, answers[0]),
         "versions": [_version(row) for row in world.releases() if row["model_version"] in shown],
+        "runs_elsewhere": world.service.is_monitor_only,
+        "conflicts": _asked(world, conflicts_sql(world.name, request_id)),
         "labels": told,
         "outcomes": outcomes,
         "never_labelled": world.service.label.never_labelled,
@@ -102,10 +104,14 @@ def _metrics(
     """Metric rows in which the request was counted: none before its label was known, none at all if it has none."""
     if not any(row["value"] is not None for row in outcomes):
         return []
-    known = [*_labelled_on(world, told)]
-    if world.service.label.is_one_sided:  # without a label it counts as negative, from its own day on
-        known.append(day)
-    query = metrics_sql(world.name, day, versions, slices, min(known, default=day))
+    since: dict[str, date] = {}
+    for row in told:
+        known = world.calendar.day_of(datetime.fromisoformat(row["known_at"]))
+        since[row["label_version"]] = min(known, since.get(row["label_version"], known))
+    for label in world.service.labels:
+        if label.is_one_sided:  # without a label it counts as negative, from its own day on
+            since[label.version] = day
+    query = metrics_sql(world.name, day, versions, slices, since)
     return _asked(world, query) if versions else []
 
 
@@ -119,6 +125,14 @@ def answers_sql(service: str, request_id: str) -> str:
     return (
         f"select * from {quote(service)}.predictions where request_id = {literal(request_id)} "
         "order by served desc, role, model_version"
+    )
+
+
+def conflicts_sql(service: str, request_id: str) -> str:
+    """SQL of the logged rows of one request that were kept apart."""
+    return (
+        f"select model_version, logged_at, differs, coalesce(is_unfit, false) as is_unfit, payload "
+        f"from {quote(service)}.conflicts where request_id = {literal(request_id)} order by logged_at, source_key"
     )
 
 
@@ -138,9 +152,18 @@ def outcomes_sql(service: str, request_id: str) -> str:
     )
 
 
-def metrics_sql(service: str, day: date, versions: Sequence[str], slices: Sequence[str], since: date) -> str:
-    """SQL of the metric rows whose window holds a prediction day, as known from a day on: in which slices, how many."""
-    names = "version, window_days, slice, day, prediction_day, value, state"
+def metrics_sql(
+    service: str, day: date, versions: Sequence[str], slices: Sequence[str], since: Mapping[str, date]
+) -> str:
+    """SQL of the metric rows whose window holds a prediction day: in which slices, how many.
+
+    Rows of a label definition count from ``since`` on, when its label of the request was known; rows of none do not
+    depend on labels.
+    """
+    names = "version, window_days, slice, day, prediction_day, value, state, label_version"
+    known = " or ".join(
+        f"(label_version = {literal(version)} and day >= {literal(first)})" for version, first in since.items()
+    )
     return f"""
         select version, window_days, list(distinct slice order by slice) as slices, count(*) as metric_rows,
                min(day) as first_day, max(day) as last_day
@@ -149,7 +172,7 @@ def metrics_sql(service: str, day: date, versions: Sequence[str], slices: Sequen
         )
         where version in ({", ".join(map(literal, versions))}) and slice in ({", ".join(map(literal, slices))})
           and prediction_day >= {literal(day)} and prediction_day < {literal(day)} + window_days::integer
-          and day >= {literal(since)} and value is not null and state <> 'estimated'
+          and (label_version = '' or {known or "false"}) and value is not null and state <> 'estimated'
         group by all order by version, window_days
     """
 
@@ -270,6 +293,11 @@ def story_lines(story: Story) -> Iterator[str]:
             f"  {row['model_version']}: trained {row['trained_on']} on snapshot {row['training_set']}, "
             f"features {row['feature_version']}, MLflow version {row['mlflow_version']}"
         )
+    for row in story["conflicts"]:
+        why = "is no answer" if row["is_unfit"] else "contradicts the first"
+        yield f"  another row, logged {row['logged_at']}, {why} in {row['differs']}: see table conflicts"
+    if story["runs_elsewhere"]:
+        yield "  the model runs elsewhere: its training and what moved its score are not known here"
     yield from _source_lines(story)
     yield from _feature_lines(story)
     yield from _label_lines(story)
@@ -286,9 +314,20 @@ def _counted_lines(story: Story) -> Iterator[str]:
             f"{row['metric_rows']} rows, {row['first_day']} to {row['last_day']}"
         )
     if not story["metrics"]:
-        yield "  no row of quality: there is no label"
+        yield f"  no row of quality: {_why_in_none(story)}"
     for row in story["operations"]:
         yield f"  operations of {row['version']}, {story['logged_on']} ({', '.join(row['slices'])})"
+
+
+def _why_in_none(story: Story) -> str:
+    """Why a request counted in no row of quality."""
+    if all(row["score"] is None for row in story["answers"]):
+        return "there is no score"
+    if not story["labels"]:
+        return "there is no label"
+    if all(row["value"] is None for row in story["outcomes"]):
+        return "no label counts (withdrawn, or its event lies outside of the window)"
+    return "none was measured since its label is known"
 
 
 def _source_lines(story: Story) -> Iterator[str]:

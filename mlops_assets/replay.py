@@ -62,7 +62,8 @@ class Progress:
         self.day = report.day
         self.predictions += report.rows.get("predictions", 0)
         holder = world.holders(world.calendar.end_of(report.day)).get("champion")
-        self.champion = holder["model_version"] if holder else "prior"
+        nobody = "elsewhere" if world.service.is_monitor_only else "prior"
+        self.champion = holder["model_version"] if holder else nobody
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -7,7 +7,10 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 
+from pydantic import ValidationError
+
 from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.service.policy import impossible
 from mlops_assets.service.service import MLService
 
 VARIABLE = "MLOPS_SERVICES"
@@ -85,7 +88,7 @@ def load_service(reference: str) -> MLService:
     """The declaration that ``package.module:attribute`` names; modules of the working folder count too.
 
     Raises:
-        DeclarationError: the module or the attribute does not exist, or is no ``MLService``.
+        DeclarationError: the module or the attribute does not exist, is no ``MLService``, or declares what cannot be.
     """
     module_name, _, attribute = reference.partition(":")
     if os.getcwd() not in sys.path:
@@ -99,6 +102,8 @@ def load_service(reference: str) -> MLService:
         raise DeclarationError(
             where, f"no module is named '{error.name}'.", "Write package.module:attribute."
         ) from error
+    except ValidationError as error:
+        raise impossible(where, error) from error
     except AttributeError as error:
         raise DeclarationError(where, f"{error}.", "Write package.module:attribute.") from error
     if not isinstance(found, MLService):

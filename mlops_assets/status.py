@@ -45,6 +45,8 @@ def status_of(world: World, as_of: date | None = None) -> Status:
         "service": world.name,
         "closed_through": last.isoformat() if last else None,
         "epoch": world.ledger.epoch(world.name),
+        "watches_log": world.service.prediction_log.source if world.service.prediction_log else None,
+        "answering": _answering(world, last),
         "champion": _holder(world, "champion", last),
         "fallback": _holder(world, "fallback", last),
         "frozen_since": standing.frozen_since.isoformat() if standing and standing.frozen_since else None,
@@ -172,6 +174,22 @@ def _holder(world: World, role: str, last: date | None) -> Status | None:
     }
 
 
+def answering_sql(service: str, day: date) -> str:
+    """SQL of the versions of a log that answered on a day, and how often."""
+    return (
+        f"select model_version, count(*) as n from {quote(service)}.predictions "
+        f"where served and day = {literal(day)} group by all order by n desc, model_version"
+    )
+
+
+def _answering(world: World, last: date | None) -> list[Status]:
+    """Of a model that runs elsewhere: which versions answered on the last closed day, as its log says."""
+    if last is None or not world.service.is_monitor_only:
+        return []
+    found: list[Status] = ask([world.service], world.home, answering_sql(world.name, last)).objects()
+    return found
+
+
 def verdicts_sql(service: str, first: date, last: date) -> str:
     """SQL of the verdicts of some days, newest first."""
     return (
@@ -211,16 +229,27 @@ def _newest(world: World, source: str) -> str | None:
     return lying[-1].day.isoformat() if lying else None
 
 
-def status_lines(status: Status) -> Iterator[str]:
-    """A status for people."""
-    yield f"{status['service']}"
-    yield f"  closed through  {status['closed_through'] or 'no day yet'} (epoch {status['epoch']})"
+def _answer_lines(status: Status) -> Iterator[str]:
+    """Who answers, and whether there is training; a model that runs elsewhere has neither role nor training here."""
+    if status["watches_log"] and status["champion"] is None:
+        yield f"  model           runs elsewhere, watched by its log '{status['watches_log']}'"
+        if day := status["closed_through"]:
+            told = ", ".join(f"{row['model_version']} ({row['n']:,})" for row in status["answering"]) or "nobody"
+            yield f"  answering       {told} on {day}"
+        return
     for role in ("champion", "fallback"):
         held = status[role]
         told = f"{held['model_version']} since {held['since']} UTC, trained on {held['trained_on']}" if held else "none"
         yield f"  {role:<14}  {told}" + ("" if held or role == "fallback" else ": the declared prior answers")
     frozen = f"frozen since {status['frozen_since']}" if status["frozen_since"] else "not frozen"
     yield f"  retraining      {frozen}"
+
+
+def status_lines(status: Status) -> Iterator[str]:
+    """A status for people."""
+    yield f"{status['service']}"
+    yield f"  closed through  {status['closed_through'] or 'no day yet'} (epoch {status['epoch']})"
+    yield from _answer_lines(status)
     yield f"  incidents       {len(status['open_incidents'])} open"
     for row in status["open_incidents"]:
         has = f", {row['acknowledged_by']} has it" if row["acknowledged_by"] else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from mlops_assets.adapters.engine import quote, rows
+from mlops_assets.adapters.engine import literal, quote, rows
 from mlops_assets.adapters.people_sql import open_views
 from mlops_assets.adapters.stopwatch import Spent
 from mlops_assets.closing.world import World
@@ -43,19 +43,19 @@ class Effort:
             )
 
 
-def counts_sql(service: str) -> str:
-    """SQL of (predictions, served ones, days with predictions, labels) up to the last closed day."""
+def counts_sql(service: str, label_version: str) -> str:
+    """SQL of (predictions, served ones, days with predictions, labels of a version) up to the last closed day."""
     name = quote(service)
     return f"""
         select (select count(*) from {name}.predictions),
                (select count(*) from {name}.predictions where served),
                (select count(distinct day) from {name}.predictions),
-               (select count(*) from {name}.labels where value is not null)
+               (select count(*) from {name}.labels where value is not null and label_version = {literal(label_version)})
     """
 
 
-def monthly_quality_sql(service: str) -> str:
-    """SQL of the quality as served, per month of prediction; one row is one month of labelled ones.
+def monthly_quality_sql(service: str, label_version: str) -> str:
+    """SQL of the quality as served under one label definition, per month of prediction; a month of labelled ones.
 
     Columns: month, predictions, labelled, positive share, Brier score, AUC (share of pairs in the right
     order, ties count one half).
@@ -63,11 +63,11 @@ def monthly_quality_sql(service: str) -> str:
     return f"""
         with served as (
             select date_trunc('month', day)::date as month, score, value
-            from {quote(service)}.outcomes where served
+            from {quote(service)}.outcomes where served and label_version = {literal(label_version)}
         ), ranked as (
             select month, score, value, rank() over (partition by month order by score)
                    + (count(*) over (partition by month, score) - 1) / 2.0 as place
-            from served where value is not null
+            from served where value is not null and score is not null
         ), judged as (
             select month, count(*) as labelled, avg(value) as positive_share,
                    avg(power(score - value, 2)) as brier,
@@ -102,7 +102,7 @@ def summary_lines(world: World, effort: Effort | None) -> Iterator[str]:
 def _day_lines(con: duckdb.DuckDBPyConnection, world: World, closed: Mapping[date, Mapping[str, Any]]) -> Iterator[str]:
     blocked = [day for day, row in sorted(closed.items()) if row["state"] == "blocked"]
     named = f", of which blocked: {', '.join(map(str, blocked))}" if blocked else ""
-    [(predictions, served, days, labels)] = rows(con, counts_sql(world.name))
+    [(predictions, served, days, labels)] = rows(con, counts_sql(world.name, world.service.label.version))
     yield f"days         {len(closed):,} closed{named}"
     yield f"predictions  {predictions:,}, of which {served:,} answered a request, on {days:,} days"
     yield f"labels       {labels:,}"
@@ -114,6 +114,8 @@ def _decision_lines(world: World) -> Iterator[str]:
     gates = world.ledger.effective("gates", world.name)
     said = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common()) or "none"
     yield f"decisions    {said}"
+    if world.service.is_monitor_only:
+        return
     verdicts = ", ".join(f"{verdict} {n}" for verdict, n in Counter(row["verdict"] for row in gates).most_common())
     yield f"retrainings  {len(gates):,}" + (f" (gate: {verdicts})" if gates else "")
     for row in gates:
@@ -123,18 +125,24 @@ def _decision_lines(world: World) -> Iterator[str]:
 def _quality_lines(con: duckdb.DuckDBPyConnection, world: World) -> Iterator[str]:
     yield "quality of what was served, per month of prediction:"
     yield f"  {'month':<8}{'n':>9}{'labelled':>10}{'positive':>10}{'Brier':>8}{'AUC':>8}"
-    for month, n, labelled, share, brier, auc in rows(con, monthly_quality_sql(world.name)):
+    for month, n, labelled, share, brier, auc in rows(
+        con, monthly_quality_sql(world.name, world.service.label.version)
+    ):
         yield (
             f"  {month:%Y-%m} {n:>9,}{_number(labelled / n, '.1%'):>10}{_number(share, '.1%'):>10}"
             f"{_number(brier, '.4f'):>8}{_number(auc, '.4f'):>8}"
         )
 
 
-def newest_quality_sql(service: str) -> str:
-    """SQL of ``(metric, window_days, prediction_day, value, low, high)``: the newest long window of what was served."""
+def newest_quality_sql(service: str, label_version: str) -> str:
+    """SQL of ``(metric, window_days, prediction_day, value, low, high)``: the newest long window of what was served.
+
+    Under one label definition.
+    """
     return f"""
         select metric, window_days, prediction_day, value, low, high from {quote(service)}.quality
         where version = 'served' and slice = 'all' and state in ('final', 'restated')
+          and label_version = {literal(label_version)}
         qualify row_number() over (partition by metric order by window_days desc, prediction_day desc, day desc) = 1
         order by metric
     """
@@ -143,7 +151,9 @@ def newest_quality_sql(service: str) -> str:
 def _newest_quality_lines(con: duckdb.DuckDBPyConnection, world: World) -> Iterator[str]:
     """Of a task that is not yes or no: its own metrics, newest window."""
     yield "quality of what was served, newest mature window:"
-    for metric, window, last, value, low, high in rows(con, newest_quality_sql(world.name)):
+    for metric, window, last, value, low, high in rows(
+        con, newest_quality_sql(world.name, world.service.label.version)
+    ):
         bounds = "" if low is None else f" [{low:.4g}, {high:.4g}]"
         yield f"  {metric:<24}{value:>12.4g}{bounds}  {window} days to {last}"
 

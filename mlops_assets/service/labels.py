@@ -127,6 +127,11 @@ class LabelDefinition(Policy):
                 f"label '{self.version}': attribution '{self.attribution}' needs entity (of the outcome) and "
                 "request_entity (of the request)"
             )
+        if by_request and (self.entity is not None or self.request_entity is not None):
+            raise ValueError(
+                f"label '{self.version}': entity and request_entity are read by attribution 'first', 'last' and "
+                "'nearest', and it is 'same_request'; choose one of those, or leave both out"
+            )
         return self
 
     @property

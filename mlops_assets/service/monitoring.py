@@ -98,6 +98,13 @@ class QualityPolicy(Policy):
             raise ValueError(f"slice_windows_days {strange} are no windows: name some of {list(self.windows_days)}")
         return self
 
+    @field_validator("windows_days")
+    @classmethod
+    def _windows_are_lengths(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
+        if not windows or windows[0] < 1 or list(windows) != sorted(set(windows)):
+            raise ValueError(f"windows_days {windows}: name lengths of 1 day and more, each once, the shortest first")
+        return windows
+
     @property
     def measured(self) -> tuple[str, ...]:
         """Names of all metrics that have rows in table ``quality``."""

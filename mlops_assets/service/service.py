@@ -238,6 +238,10 @@ class MLService(Policy):
                 raise UnknownNameError(
                     where=f"{where} > drift > critical_features", kind="feature", name=feature, known=features
                 )
+        if taken := sorted({"day", "feature_version", "context", "filled_on", *SPINE_COLUMNS} & set(features)):
+            raise DeclarationError(
+                f"{where} > features", f"'{taken[0]}' is a column that every feature row has.", "Give it another name."
+            )
         self._kpi_can_be_valued(where)
         self._check_bill(where, known)
         self._rules_can_be_judged(where)

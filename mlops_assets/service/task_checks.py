@@ -21,19 +21,29 @@ def check_task(service: "MLService") -> None:
     """Hold a declaration against its task.
 
     Raises:
-        UnknownNameError: a metric that this task does not have, or a query column that the request does not have.
+        UnknownNameError: a metric that this task does not have, a core metric that is not measured, or a query column
+            that the request does not have.
         DeclarationError: a promise that means something only for another task.
     """
     where = f"service '{service.name}'"
     own = [metric.name for metric in service.quality.own_metrics]
     objective = service.operations.objective("quality")
     named = [("quality > metrics", name, METRICS[service.task]) for name in service.quality.metrics]
+    kpi = [service.quality.kpi.name] if service.quality.kpi else []
+    measured = (*service.quality.measured, *kpi)
+    named += [("quality > core_metrics", name, measured) for name in service.quality.core_metrics]
     if isinstance(objective, QualityObjective):
         named.append(("operations > objectives > quality", objective.metric, (*METRICS[service.task], *own)))
     for part, name, known in named:
         if name not in known:
             raise UnknownNameError(where=f"{where} > {part}", kind=f"{service.task} metric", name=name, known=known)
-    problems = (_of_names(service), _only_for_yes_or_no(service), _of_classes(service), _of_lists(service))
+    problems = (
+        _of_names(service),
+        _of_decisions(service),
+        _only_for_yes_or_no(service),
+        _of_classes(service),
+        _of_lists(service),
+    )
     for part, what, fix in chain.from_iterable(problems):
         raise DeclarationError(f"{where} > {part}", what, fix)
     if service.ranking is not None:
@@ -48,6 +58,20 @@ def _of_names(service: "MLService") -> Iterator[Problem]:
         if metric.name in taken:
             yield "quality > own_metrics", f"the name '{metric.name}' is taken.", "Give your metric another name."
         taken.add(metric.name)
+
+
+def _of_decisions(service: "MLService") -> Iterator[Problem]:
+    """What is about our decisions needs some: else every share of them would be a zero that means nothing."""
+    log = service.prediction_log
+    has_none = log.decision is None if log else service.model.threshold is None
+    where = "prediction_log.decision" if log else "model.threshold"
+    for label in service.labels:
+        if label.needs_decision and has_none:
+            yield (
+                "label > needs_decision",
+                f"label '{label.version}' depends on our decision, and {where} does not say what was decided.",
+                f"Declare {where}, or leave needs_decision out.",
+            )
 
 
 def _only_for_yes_or_no(service: "MLService") -> Iterator[Problem]:

@@ -20,6 +20,8 @@ from mlops_assets.explain import explain_request, story_lines
 from mlops_assets.explain_incidents import Concerned, days_that_matter
 from mlops_assets.model_loop.contributions import contributions
 from mlops_assets.monitoring_loop.incidents import episodes
+from mlops_assets.status import status_lines, status_of
+from mlops_assets.summary import summary_lines
 
 DAY = span(14, 14)[0]
 
@@ -84,7 +86,31 @@ def test_a_failure_without_a_score_and_without_a_label_counts_in_no_quality(logg
     story = explain_request([logged], f"{span(3, 3)[0]}-00")
     text = "\n".join(story_lines(story))
     assert "no score  no decision, not served, timeout" in text and story["metrics"] == []
-    assert "no row of quality: " in text and "operations of v7" in text
+    assert "no row of quality: there is no label" in text and "operations of v7" in text
+    assert "the model runs elsewhere: its training and what moved its score are not known here" in text
+
+
+def test_rows_of_the_request_that_were_kept_apart_are_part_of_its_story(tmp_path: Path):
+    """The second answer of day 0 is logged again with another score; the thirty-first timed out."""
+    (day,) = span(0, 0)
+    rows, world = answers_of(day), a_world(tmp_path, a_log_service())
+    rows.loc[30, ["score", "status"]] = [None, "timeout"]
+    other = rows[1:2].assign(line=1, score=0.999)
+    deliver(world.home.landing, "answers", day, pd.concat([rows, other]))
+    close(world, [day])
+    text = "\n".join(story_lines(explain_request([world], f"{day}-01")))
+    assert ", contradicts the first in score: see table conflicts" in text
+    failed = "\n".join(story_lines(explain_request([world], f"{day}-30")))
+    assert "no row of quality: there is no score" in failed
+
+
+def test_a_service_that_only_watches_has_no_champion_of_ours_and_no_training(logged: World):
+    lines = list(status_lines(status_of(logged)))
+    day = span(3, 3)[0]
+    assert "  model           runs elsewhere, watched by its log 'answers'" in lines
+    assert f"  answering       v7 (59) on {day}" in lines
+    assert not any(word in "\n".join(lines) for word in ("champion", "fallback", "retraining", "prior"))
+    assert not any("retrainings" in line for line in summary_lines(logged, None))
 
 
 @pytest.mark.slow

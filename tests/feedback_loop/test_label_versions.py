@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from states import assert_same
-from toy_log import a_log_service, deliver_log, deliver_with_accidents
+from toy_log import a_log, a_log_service, deliver_log, deliver_with_accidents
 from toy_stories import on, stored, untrained
 from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
@@ -24,6 +24,7 @@ from mlops_assets.feedback_loop.labels import label_timing_sql
 from mlops_assets.monitoring_loop.drift import find_drift
 from mlops_assets.monitoring_loop.profiles import Profiled, insert_profiles_sql, profile_labels
 from mlops_assets.status import status_lines, status_of
+from mlops_assets.summary import summary_lines
 
 SWITCH = span(4, 4)[0]
 STRICT = a_service().label.model_copy(
@@ -50,6 +51,17 @@ def test_an_old_and_a_new_definition_run_side_by_side_and_never_mix(both: World)
     old = quality.merge(last, on=["day", "prediction_day", "window_days", "version", "role", "slice", "metric"])
     old = old[old["label_version_x"] == "late10_v1"]
     assert len(old) and (old["value_x"] < old["value_y"]).all(), "later than 2 minutes happens more often than 10"
+
+
+def test_the_summary_of_a_replay_counts_a_prediction_once_under_the_definition_in_force(both: World) -> None:
+    outcomes, labels = stored(both, "outcomes").query("served"), stored(both, "labels")
+    mine = outcomes[outcomes["label_version"] == "late10_v1"].dropna(subset="value")
+    brier = ((mine["score"] - mine["value"]) ** 2).mean()
+    told = labels[(labels["label_version"] == "late10_v1") & labels["value"].notna()]
+    lines = list(summary_lines(both, None))
+    (month,) = [line.split() for line in lines if line.startswith("  2024-03")]
+    assert month[1] == f"{outcomes['request_id'].nunique():,}" and month[4] == f"{brier:.4f}"
+    assert f"labels       {len(told):,}" in lines
 
 
 def test_a_page_compares_the_definitions_on_the_requests_that_both_label(both: World) -> None:
@@ -121,15 +133,19 @@ BY_CUSTOMER = LabelDefinition(
 
 
 def test_an_attributed_label_goes_through_the_day_loop(tmp_path: Path) -> None:
-    world = a_world(tmp_path, a_log_service(label=BY_CUSTOMER))
+    decided = a_log(decision="score >= 0.5")
+    world = a_world(tmp_path, a_log_service(label=BY_CUSTOMER, prediction_log=decided))
     deliver_log(world.home.landing, span(0, 4))
     close(world, span(0, 4))
     labels, asked = stored(world, "labels"), stored(world, "predictions").set_index("request_id")
     assert len(labels) > 50 and set(labels["request_id"]) <= set(asked.index)
     watched = stored(world, "profiles").query("subject == 'default_v2'").groupby("column_name")["total"].sum()
     assert {"label", "delay_hours", "unattributed", "several_candidates", "own_decision"} <= set(watched.index)
-    assert watched["several_candidates"] > 0 and watched["own_decision"] == 0
-    assert "  own labels      0.0% of 28 days' labels exist only because of our own decision" in status_lines(
+    assert watched["several_candidates"] > 0 and watched["own_decision"] > 0
+    served = stored(world, "predictions").query("served").set_index("request_id")["decision"]
+    own = stored(world, "labels")["request_id"].map(served).dropna().astype(float).mean()
+    assert 0.3 < own < 0.7
+    assert f"  own labels      {own:.1%} of 28 days' labels exist only because of our own decision" in status_lines(
         status_of(world)
     )
 
