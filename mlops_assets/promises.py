@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from mlops_assets.adapters.engine import literal
 from mlops_assets.adapters.landing import deliveries
 from mlops_assets.closing.world import World
-from mlops_assets.errors import DeclarationError, UnknownNameError
+from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError
 from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps, proposed
 from mlops_assets.monitoring_loop.events import known_events
 from mlops_assets.monitoring_loop.own_metrics import load_metric
@@ -16,7 +16,7 @@ from mlops_assets.service.degradation import VERSION
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.prediction_log import PredictionLog
 from mlops_assets.service.service import MLService
-from mlops_assets.service.sources import Expected, Source
+from mlops_assets.service.sources import Expected, Source, SqlTable
 from mlops_assets.service.training import ModelPolicy, ModelTier
 from mlops_assets.tables import BY_NAME
 
@@ -294,8 +294,21 @@ def warnings(world: World) -> Iterator[str]:
     if not service.is_monitor_only and service.model.cadence == "never":
         yield "cadence 'never': the model ages until a person retrains it"
     for source in service.sources:
-        if source.table is None and not deliveries(world.home.landing, source.name, date.max):
+        if source.table is not None:
+            yield from _unreadable(source, source.table)
+        elif not deliveries(world.home.landing, source.name, date.max):
             yield f"source {source.name}: no file in {world.home.landing / source.name}"
+
+
+def _unreadable(source: Source, table: SqlTable) -> Iterator[str]:
+    """Why a table cannot be read as declared; nothing if it can."""
+    from mlops_assets.adapters.sql_tables import open_table
+
+    try:
+        with open_table(source, table):
+            return
+    except MlopsError as error:
+        yield str(error)
 
 
 def _unmeasured_rules(service: MLService) -> Iterator[str]:

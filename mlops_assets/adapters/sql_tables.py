@@ -207,6 +207,13 @@ def _open_by_sqlalchemy(source: Source, table: SqlTable, url: "sa.URL") -> Itera
     import sqlalchemy as sa
 
     schema, _, name = table.table.rpartition(".")
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
+        raise DeclarationError(  # SQLite would make an empty one
+            f"source '{source.name}' > table > url_variable",
+            f"${table.url_variable} names {file}, and there is no such file.",
+            "Name the file of the database; a path from the root begins with sqlite:////.",
+        )  # fmt: skip
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool)
     except (sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:

@@ -23,6 +23,7 @@ from mlops_assets.closing.sources import ingest_sources
 from mlops_assets.closing.standing import lacks_landing, waits_for
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DatabaseError
+from mlops_assets.promises import warnings
 
 DAYS = span(0, 1)
 VARIABLE = "LOANS_DB_URL"
@@ -229,3 +230,22 @@ def test_a_file_that_somebody_put_in_place_of_a_landed_one_is_hidden_all_the_sam
     close(world, DAYS[:2])
     assert set(stored(world, "predictions")["request_id"].str.len()) == {64}
     assert len(set(stored(world, "predictions")["request_id"])) == 120
+
+
+def test_a_check_says_why_a_table_cannot_be_read_before_a_day_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = a_world(tmp_path, a_table_service())
+
+    def told() -> list[str]:
+        return [warning for warning in warnings(world) if "source 'answers'" in warning]
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert "the environment variable LOANS_DB_URL is not set" in told()[0]
+    file = tmp_path / "loans.db"
+    monkeypatch.setenv(VARIABLE, f"sqlite:///{file}")
+    assert f"$LOANS_DB_URL names {file}, and there is no such file." in told()[0] and not file.exists()
+    write(f"sqlite:///{file}", answers_of(DAYS[0]), table="scored")
+    assert "no table is named 'scores'. Did you mean 'scored'?" in told()[0]
+    write(f"sqlite:///{file}", answers_of(DAYS[0]))
+    assert told() == []
