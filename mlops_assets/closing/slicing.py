@@ -22,6 +22,8 @@ from mlops_assets.monitoring_loop.shift_values import DAYS_OF, Told, addend_sql,
 from mlops_assets.monitoring_loop.slice_shifts import USUAL_DAYS, parted_slices, sliced_totals_sql, where_it_sits
 from mlops_assets.service.labels import LabelDefinition
 
+PER_KPI = "per_kpi"
+"""Column of the profiles of label events: the day's labels per unit of KPI."""
 ASKS_PEOPLE = ("moderate", "severe")
 
 
@@ -127,9 +129,9 @@ def _rows_of(world: World, block: Block, subject: str, day: date) -> Behind | No
     """The rows behind a subject on a day and four weeks before, each with its context; None if there are none."""
     first = day - timedelta(days=USUAL_DAYS)
     if subject == LABELS:
-        label = world.service.label
-        names = {LABEL: "value", "delay_hours": "delay_hours"}
-        return Behind(f"({labelled_sql(label, first, day)})", label.version, names)
+        label, names = world.service.label, {LABEL: "value", "delay_hours": "delay_hours", PER_KPI: PER_KPI}
+        usual = rows(block.con, usual_sql("all_profiles", label.version, PER_KPI, first, day))[0][0]
+        return Behind(f"({labelled_sql(label, first, day, usual_per_kpi=usual or 0.0)})", label.version, names)
     if subject == LOG and world.service.prediction_log is not None:
         lag = world.service.prediction_log.log_lag_days
         return Behind(f"({logged_sql(lag, first, day)})", LOG, {"late": "late", "failed": "failed"})
@@ -155,14 +157,26 @@ def of_version_sql(features: str, version: str) -> str:
     return f"select * from {quote(features)} where feature_version = {literal(version)} and filled_on is null"
 
 
-def labelled_sql(label: LabelDefinition, first: date, last: date) -> str:
-    """SQL of label events with the context of the answer they are about.
+def usual_sql(profiles: str, subject: str, column: str, first: date, last: date) -> str:
+    """SQL of the mean of a column over some days, without the last one; null without any value."""
+    return f"""
+        select fsum(total) / sum(n - nulls) from {quote(profiles)}
+        where subject = {literal(subject)} and column_name = {literal(column)} and slice = 'all'
+          and day >= {literal(first)} and day < {literal(last)}
+    """
+
+
+def labelled_sql(label: LabelDefinition, first: date, last: date, *, usual_per_kpi: float = 0.0) -> str:
+    """SQL of label events with the context of the answer they are about, and how late they came.
+
+    ``per_kpi`` is by how much more of a label there is than its worth lets expect: added up, a shift of labels per KPI.
 
     Not of answers whose window was long over: how far back answers are at hand depends on the block; a row must not.
     """
     reach = ceil(label.window_hours / 24) + 2
     return f"""
-        select l.day, l.value, round(epoch(l.known_at - p.predicted_at) / 3600.0, 9) as delay_hours, p.context
+        select l.day, l.value, round(epoch(l.known_at - p.predicted_at) / 3600.0, 9) as delay_hours,
+               l.value - {usual_per_kpi!r}::double * l.kpi as {PER_KPI}, p.context
         from labels l join predictions p on p.request_id = l.request_id and p.served
         where l.label_version = {literal(label.version)} and l.day between {literal(first)} and {literal(last)}
           and p.prediction_day >= l.day - {reach}

@@ -14,7 +14,7 @@ from toy_world import CALENDAR, FIRST, TIMES, a_world, close, deliver, span
 
 DAYS = span(0, 44)
 WORTH_LESS, MORE_POSITIVES, SOONER = DAYS[38], DAYS[40], DAYS[43]
-"""Days on which the checkout tells half of the revenue; tells every basket as a purchase; tells everything at once."""
+"""Days on which the checkout of arm b tells a fifth of the revenue, baskets count as purchases, all comes at once."""
 COLUMNS = {"request": "VARCHAR", "bought": "BOOLEAN", "eur": "DOUBLE", **TIMES}
 
 
@@ -27,7 +27,7 @@ def visits(day: date) -> pd.DataFrame:
 
 def purchases(day: date) -> pd.DataFrame:
     """What became of the visits of a day within two days: bought or not, and for how much."""
-    rows, rng = visits(day)[["request", "event_at"]], np.random.default_rng(day.toordinal())
+    rows, rng = visits(day)[["request", "event_at", "arm"]], np.random.default_rng(day.toordinal())
     hours = rng.uniform(20, 46, len(rows)) / (10 if day == SOONER - timedelta(days=1) else 1)
     told = rows["event_at"] + pd.to_timedelta(hours, unit="h")
     bought = rng.uniform(size=len(rows)) < 0.3
@@ -38,7 +38,7 @@ def purchases(day: date) -> pd.DataFrame:
 def redesigned(day: date, told: pd.DataFrame) -> pd.DataFrame:
     """The file of an arrival day, as the new checkout page writes it."""
     if day == WORTH_LESS:
-        return told.assign(eur=told["eur"] / 2)
+        return told.assign(eur=told["eur"].mask(told["arm"] == "b", told["eur"] / 5))
     if day == MORE_POSITIVES:
         is_new = ~told["bought"] & (np.arange(len(told)) % 2 == 0)
         return told.assign(bought=told["bought"] | is_new, eur=told["eur"].mask(is_new, 40.0))
@@ -65,6 +65,8 @@ def test_a_redesign_upstream_opens_a_finding_for_the_rate_the_delay_and_the_reve
     assert found[WORTH_LESS] == {"per_kpi"}
     assert found[MORE_POSITIVES] == {"label"}
     assert "delay_hours" in found[SOONER - timedelta(days=1)] | found[SOONER]
+    (reason,) = on(drift, WORTH_LESS)["reason"]
+    assert "% of it in arm=b (" in reason and "arm=a" not in reason
     assert min(found) == WORTH_LESS, "nothing is said before the redesign"
     causes: dict[str, date] = {row["cause"]: row["day"] for row in world.ledger.rows("incidents", world.name)}
     assert causes["drift:per_kpi"] == WORTH_LESS and causes["drift:label"] == MORE_POSITIVES

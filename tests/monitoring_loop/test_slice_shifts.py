@@ -109,7 +109,7 @@ def test_only_labels_of_answers_that_every_block_has_at_hand_are_counted() -> No
                  "predicted_at": pd.to_datetime([LAST - timedelta(days=2), LAST - timedelta(days=30)])}  # fmt: skip
         put(con, "predictions", pd.DataFrame(asked))
         told = {"day": pd.Timestamp(LAST), "request_id": ["new", "old"], "value": 1.0, "label_version": label.version,
-                "known_at": pd.Timestamp(LAST)}  # fmt: skip
+                "known_at": pd.Timestamp(LAST), "kpi": None}  # fmt: skip
         put(con, "labels", pd.DataFrame(told))
         assert len(con.sql(labelled_sql(label, DAYS[0], LAST)).fetchall()) == 1
 
