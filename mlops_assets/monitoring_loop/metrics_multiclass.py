@@ -72,3 +72,44 @@ def macro_f1(
         values.append(value)
         influence += (summed(top, cluster) - value * summed(of_class, cluster)) / of_class.sum() / len(classes)
     return around_influence(float(np.mean(values)), influence)
+
+
+def denoised_metric(
+    metric: str,
+    probabilities: Array,
+    actual: NDArray[np.int64],
+    days: NDArray[np.generic],
+    confusion: Array,
+    *,
+    weights: Array | None = None,
+) -> Value:
+    """Accuracy or log loss as it would be under true labels, on average over the declared wrong ones.
+
+    With T the share of the true class t that is labelled j, the loss under label j is taken as the j-th entry of the
+    inverse of T times the losses under every class: its mean over the labels of a true class is the loss under that
+    class (G. Patrini et al., *Making Deep Neural Networks Robust to Label Noise*, CVPR 2017, theorem 1; with two
+    classes this is N. Natarajan et al., 2013). A label of a class that nobody declared counts as it stands.
+
+    Args:
+        confusion: T; a row per true class, a column per labelled one.
+
+    Raises:
+        ValueError: no rows, or a metric that is no mean over rows.
+    """
+    if not len(actual):
+        raise ValueError(f"{metric}_denoised: no labelled rows")
+    if metric == "macro_f1":
+        raise ValueError(
+            f"{metric}_denoised: it is no mean over rows, so wrong labels cannot be taken off; see accuracy_denoised"
+        )
+    weight = np.ones(len(actual)) if weights is None else weights
+    smallest = float(np.finfo(np.float64).eps)
+    if metric == "accuracy":
+        under = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
+        unknown = 0.0
+    else:
+        under = -np.log(np.clip(probabilities, smallest, 1 - smallest))
+        unknown = float(-np.log(smallest))
+    corrected = under @ np.linalg.inv(confusion).T
+    values = np.where(actual >= 0, corrected[np.arange(len(actual)), actual], unknown)
+    return ratio(weight * values, weight, clusters_of(days))

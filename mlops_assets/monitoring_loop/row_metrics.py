@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop.clusters import Value
 from mlops_assets.monitoring_loop.metrics import Z95, Array
-from mlops_assets.monitoring_loop.metrics_multiclass import multiclass_metric
+from mlops_assets.monitoring_loop.metrics_multiclass import denoised_metric, multiclass_metric
 from mlops_assets.monitoring_loop.metrics_ranking import ranking_metric
 from mlops_assets.monitoring_loop.metrics_regression import regression_metric
 from mlops_assets.service.service import MLService
 
 STEP = 1e-3
 """Share of a standard error with which a slope is measured."""
-SHARES = frozenset({"accuracy", "macro_f1", "ndcg", "ctr"})
+SHARES = frozenset({"accuracy", "accuracy_denoised", "macro_f1", "ndcg", "ctr"})
 """Metrics that lie within 0 and 1."""
 SIGNED = frozenset({"bias", "revenue_per_impression"})
 """Metrics that may be below 0."""
@@ -90,7 +90,10 @@ def measures_of(service: MLService) -> dict[str, Measure]:
         "regression": of_numbers, "multiclass": of_classes, "ranking": of_lists,
     }  # fmt: skip
     maker = makers.get(service.task)
-    return {} if maker is None else {name: maker(service, name) for name in service.quality.metrics}
+    found = {} if maker is None else {name: maker(service, name) for name in service.quality.metrics}
+    if service.task == "multiclass" and service.label.noise is not None:
+        found |= {f"{name}_denoised": of_noisy_classes(service, name) for name in service.quality.metrics}
+    return found
 
 
 def of_numbers(service: MLService, metric: str) -> Measure:
@@ -102,6 +105,15 @@ def of_classes(service: MLService, metric: str) -> Measure:
     """A metric of one class out of several; a label of none of them is a class that had no chance."""
     return lambda part: multiclass_metric(
         metric, part.classes, part.value.astype(np.int64), part.day, weights=part.weight
+    )
+
+
+def of_noisy_classes(service: MLService, metric: str) -> Measure:
+    """A metric of one class out of several without the declared share of wrong labels."""
+    noise = service.label.noise
+    confusion = np.array(noise.confusion if noise else (), dtype=np.float64)
+    return lambda part: denoised_metric(
+        metric, part.classes, part.value.astype(np.int64), part.day, confusion, weights=part.weight
     )
 
 

@@ -15,14 +15,17 @@ class LabelNoise(Policy):
     """How often a label is wrong: shares that were estimated elsewhere, or labels that were given a second time.
 
     ``wrong_positive_share`` of the true negatives are labelled positive, ``wrong_negative_share`` of the true
-    positives negative. ``audited_by`` names another label version of the service in their place: a sample of the same
-    requests labelled again, with care. The shares are estimated every day from the requests that have both, over the
-    days that ``quality`` has at hand; they are right if the second reading is, and if a request was chosen for it
-    whatever its first label says. ``source`` says where the numbers, or the second reading, come from.
+    positives negative. Of several classes ``confusion`` has a row per true class and a column per labelled one,
+    both in the order of ``classes``, each row adding up to 1. ``audited_by`` names another label version of the
+    service in their place: a sample of the same requests labelled again, with care. The shares are estimated every
+    day from the requests that have both, over the days that ``quality`` has at hand; they are right if the second
+    reading is, and if a request was chosen for it whatever its first label says. ``source`` says where the numbers,
+    or the second reading, come from.
     """
 
     wrong_positive_share: Share | None = None
     wrong_negative_share: Share | None = None
+    confusion: tuple[tuple[Share, ...], ...] = ()
     audited_by: Identifier | None = None
     min_audited: int = Field(default=30, ge=2, description="Fewest second readings of each outcome.")
     source: str = Field(min_length=1)
@@ -30,6 +33,11 @@ class LabelNoise(Policy):
     @model_validator(mode="after")
     def _labels_say_something(self) -> "LabelNoise":
         shares = (self.wrong_positive_share, self.wrong_negative_share)
+        if self.confusion:
+            self._check_confusion()
+            if self.audited_by is not None or shares != (None, None):
+                raise ValueError("noise: confusion says it all; leave out the other shares and audited_by")
+            return self
         if (None in shares) == (self.audited_by is None) or (self.audited_by and shares != (None, None)):
             raise ValueError(
                 "noise: declare both wrong_positive_share and wrong_negative_share, or audited_by, the label version "
@@ -42,6 +50,20 @@ class LabelNoise(Policy):
                 "wrong labels, not of right ones"
             )
         return self
+
+    def _check_confusion(self) -> None:
+        rows, size = self.confusion, len(self.confusion)
+        for place, row in enumerate(rows):
+            if len(row) != size or abs(sum(row) - 1) > 1e-6:
+                raise ValueError(
+                    f"noise: row {place + 1} of confusion has {len(row)} shares that add up to {sum(row):g}; a row has "
+                    f"one share per class ({size}) and adds up to 1"
+                )
+            if row[place] <= 0.5:
+                raise ValueError(
+                    f"noise: row {place + 1} of confusion says that {row[place]:g} of the labels of a class are right: "
+                    "such labels say too little; more than half must be"
+                )
 
 
 class LabelDefinition(Policy):

@@ -92,8 +92,9 @@ def _only_for_yes_or_no(service: "MLService") -> Iterator[Problem]:
     if service.quality.kpi is not None:
         yield "quality > kpi", f"its value is about decisions and yes-or-no outcomes, not {task}.", "Leave it out."
     for label in service.labels:
-        if label.noise is not None:
-            yield "label > noise", f"shares of wrong labels are about yes or no, not {task}.", "Leave it out."
+        if label.noise is not None and (service.task != "multiclass" or not label.noise.confusion):
+            fix = "Declare confusion." if service.task == "multiclass" else "Leave it out."
+            yield "label > noise", f"shares of wrong labels are about yes or no, not {task}.", fix
         if label.is_one_sided and service.task != "ranking":
             yield (
                 "label > unlabelled",
@@ -106,6 +107,13 @@ def _of_classes(service: "MLService") -> Iterator[Problem]:
     """Classes are declared where the answer is one of them, in every label and in the log."""
     scored = set(service.prediction_log.class_scores) if service.prediction_log else set()
     for label in service.labels:
+        noise = label.noise.confusion if label.noise else ()
+        if noise and len(noise) != len(label.classes):
+            yield (
+                "label > noise",
+                f"confusion is about {len(noise)} classes, the label has {len(label.classes)}.",
+                "Give it a row and a column per class, or, for yes or no, the two shares of wrong labels.",
+            )
         if service.task != "multiclass":
             if label.classes or scored:
                 yield "label > classes", f"task '{service.task}' has no classes.", "Use task='multiclass'."

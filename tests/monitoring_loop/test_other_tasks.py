@@ -13,7 +13,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from mlops_assets.monitoring_loop.metrics_multiclass import multiclass_metric
+from mlops_assets.monitoring_loop.metrics_multiclass import denoised_metric, multiclass_metric
 from mlops_assets.monitoring_loop.metrics_ranking import ranking_metric
 from mlops_assets.monitoring_loop.metrics_regression import regression_metric
 
@@ -108,3 +108,30 @@ def test_what_cannot_be_measured_says_why() -> None:
         regression_metric("wape", np.ones(2), np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match="ndcg: no query has a row with a gain"):
         ranking_metric("ndcg", np.ones(2), np.ones(2), gain=np.zeros(2), score=np.ones(2))
+
+
+def test_declared_wrong_labels_of_classes_are_taken_off_again() -> None:
+    """A clerk writes down every tenth letter as a box, and some pallets as anything: the true numbers come back."""
+    rng = np.random.default_rng(5)
+    confusion = np.array([[0.9, 0.1, 0.0], [0.05, 0.9, 0.05], [0.1, 0.2, 0.7]])
+    probabilities = rng.dirichlet([2, 1, 1], 40_000)
+    true = np.array([rng.choice(3, p=row) for row in probabilities])
+    labelled = np.array([rng.choice(3, p=confusion[one]) for one in true])
+    days = np.zeros(len(true), dtype=int)
+    for metric in ("accuracy", "log_loss"):
+        wanted = multiclass_metric(metric, probabilities, true, days).value
+        raw = multiclass_metric(metric, probabilities, labelled, days)
+        found = denoised_metric(metric, probabilities, labelled, days, confusion)
+        assert found.low < wanted < found.high, metric
+        assert not raw.low < wanted < raw.high, metric
+    with pytest.raises(ValueError, match="macro_f1_denoised: it is no mean over rows"):
+        denoised_metric("macro_f1", probabilities, labelled, days, confusion)
+
+
+def test_without_noise_nothing_is_taken_off_and_an_unknown_class_counts_as_it_stands() -> None:
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3]])
+    for metric in ("accuracy", "log_loss"):
+        actual = np.array([0, -1])
+        raw = multiclass_metric(metric, probabilities, actual, ONE_DAY[:2]).value
+        found = denoised_metric(metric, probabilities, actual, ONE_DAY[:2], np.eye(3)).value
+        assert found == pytest.approx(raw, abs=1e-12)

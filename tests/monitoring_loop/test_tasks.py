@@ -45,10 +45,14 @@ from mlops_assets.summary import summary_lines
 DAYS = span(0, 15)
 MATURE = DAYS[12]
 """The newest day whose window of three days is over at the end of the last one."""
+MISREAD = LabelNoise(confusion=((0.9, 0.1, 0.0), (0.0, 1.0, 0.0), (0.0, 0.1, 0.9)), source="a recount")
 TOO_FAR = DegradationRule(metric="mae", above=10, broken_days=1, of_days=1, min_labels=5)
 CHANGES: dict[str, dict[str, Any]] = {
     "regression": {"quality": QualityPolicy(min_labels=5, degradation=(TOO_FAR,))},
-    "multiclass": {"quality": QualityPolicy(min_labels=5, windows_days=(1, 7))},
+    "multiclass": {
+        "quality": QualityPolicy(min_labels=5, windows_days=(1, 7)),
+        "label": a_task_service("multiclass").label.model_copy(update={"noise": MISREAD}),
+    },
 }
 
 
@@ -75,7 +79,7 @@ def newest(world: World, part: str = "all", window: int = 1) -> pd.DataFrame:
     rows = stored(world, "quality")
     rows = rows[(rows["version"] == "served") & (rows["slice"] == part) & (rows["window_days"] == window)]
     rows = rows[rows["prediction_day"].dt.date == MATURE].sort_values("day")
-    rows = rows[~rows["metric"].str.contains("_estimated|_surprise")]
+    rows = rows[~rows["metric"].str.contains("_estimated|_surprise|_denoised")]
     return rows.groupby("metric").last()
 
 
@@ -201,6 +205,23 @@ def test_a_day_of_classes_is_estimated_before_its_labels_and_what_comes_instead_
 
 
 @pytest.mark.slow
+def test_metrics_of_classes_stand_beside_those_without_the_declared_wrong_labels(worlds: dict[str, World]) -> None:
+    """Every tenth letter and pallet is written down as a box; what cannot be taken off says so."""
+    rows = stored(worlds["multiclass"], "quality")
+    rows = rows[(rows["version"] == "served") & (rows["slice"] == "all") & (rows["window_days"] == 1)]
+    row = rows[(rows["prediction_day"].dt.date == MATURE) & (rows["day"] == DAYS[15])].set_index("metric")
+    of_day = joined([MATURE])
+    is_answer = np.eye(3)[of_day[list(CLASSES)].to_numpy().argmax(axis=1)]
+    corrected = is_answer @ np.linalg.inv(np.array(MISREAD.confusion)).T
+    place = of_day["kind"].map({name: n for n, name in enumerate(CLASSES)})
+    wanted = [corrected[n, int(p)] if pd.notna(p) else 0.0 for n, p in enumerate(place)]
+    assert row.loc["accuracy_denoised", "value"] == pytest.approx(np.mean(wanted), abs=1e-9)
+    assert row.loc["accuracy_denoised", "value"] != row.loc["accuracy", "value"]
+    assert row.loc["macro_f1_denoised", "state"] == "not_measured"
+    assert row.loc["macro_f1_denoised", "reason"].startswith("it is no mean over rows")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["multiclass", "ranking"])
 def test_single_days_give_the_same_rows_as_a_block(worlds: dict[str, World], task: str, tmp_path: Path) -> None:
     assert_same(worlds[task], replayed(tmp_path, task, in_pieces=True, **CHANGES.get(task, {})))
@@ -274,6 +295,23 @@ def test_wrong_labels_and_silent_negatives_are_about_yes_or_no() -> None:
     )
     silent = label.model_copy(update={"unlabelled": "negative"})
     assert "label > unlabelled: 'negative' is an outcome of yes or no" in refused("regression", label=silent)
+
+
+def test_wrong_labels_of_classes_are_declared_as_a_square_of_their_classes() -> None:
+    label = a_task_service("multiclass").label
+    sure = LabelNoise(confusion=((0.9, 0.1, 0.0), (0.0, 1.0, 0.0), (0.0, 0.2, 0.8)), source="a recount")
+    service = a_task_service("multiclass", label=label.model_copy(update={"noise": sure}))
+    assert {"accuracy_denoised", "log_loss_denoised"} <= set(measures_of(service))
+    two = LabelNoise(confusion=((0.9, 0.1), (0.2, 0.8)), source="a recount")
+    assert "confusion is about 2 classes, the label has 3" in refused(
+        "multiclass", label=label.model_copy(update={"noise": two})
+    )
+    shares = LabelNoise(wrong_positive_share=0.1, wrong_negative_share=0.1, source="a survey")
+    assert "Declare confusion." in refused("multiclass", label=label.model_copy(update={"noise": shares}))
+    with pytest.raises(ValueError, match="row 2 of confusion has 2 shares that add up to 0.9"):
+        LabelNoise(confusion=((0.9, 0.1), (0.1, 0.8)), source="a recount")
+    with pytest.raises(ValueError, match="more than half must be"):
+        LabelNoise(confusion=((0.5, 0.5), (0.2, 0.8)), source="a recount")
 
 
 def test_a_model_of_another_task_is_not_trained_here() -> None:
