@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from toy_log import a_log, a_log_service
-from toy_world import a_service
+from toy_world import a_service, a_world
 
-from mlops_assets import DeclarationError, LabelDefinition, QualityPolicy, UnknownNameError
+from mlops_assets import DeclarationError, DegradationRule, LabelDefinition, QualityPolicy, UnknownNameError
+from mlops_assets.promises import rules, warnings
 from mlops_assets.services import load_service
 
 DECLARED = """
@@ -64,6 +65,24 @@ def test_a_core_metric_is_one_that_is_measured() -> None:
     )
     with pytest.raises(UnknownNameError, match="core_metrics: no binary metric is named 'auc'"):
         a_log_service(quality=QualityPolicy(metrics=("brier",), core_metrics=("auc",)))
+
+
+def test_more_than_three_core_metrics_are_allowed_and_warned_about(tmp_path: Path) -> None:
+    metrics = ("brier", "auc", "calibration_ratio", "log_loss")
+    words = "4 core metrics: with more than 3 nobody looks at any; keep the ones that a decision hangs on"
+    assert words in warnings(a_world(tmp_path, a_log_service(quality=QualityPolicy(core_metrics=metrics))))
+    three = a_world(tmp_path, a_log_service(quality=QualityPolicy(core_metrics=metrics[:3])))
+    assert not [warning for warning in warnings(three) if "core metrics" in warning]
+
+
+def test_a_check_prints_how_often_each_sentence_would_be_wrong(tmp_path: Path) -> None:
+    sentence = DegradationRule(
+        metric="brier", rises_by_share=0.03, compared_with="same_weekday", broken_days=3, of_days=3
+    )
+    world = a_world(tmp_path, a_log_service(quality=QualityPolicy(degradation=(sentence,))))
+    ((what, words),) = list(rules(world))
+    assert what == "rule" and words.startswith(f"{sentence.sentence} -> incident (moderate); ")
+    assert "false alarms a quarter (simulated" in words
 
 
 def test_labels_that_depend_on_a_decision_need_one() -> None:

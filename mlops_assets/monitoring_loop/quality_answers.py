@@ -150,13 +150,36 @@ def answers(
                 long = metrics.window_ratio(metric, days, starts, of_days, noise=each, baseline=baseline)
             return merged(is_single, daily, long)
 
+        truly_positive = None if wrong is None else answer("positive_share", known, wrong.noise)
         for metric in (metric for metric in service.quality.metrics if metric in (*metrics.RATIOS, "auc")):
             found = answer(metric, known, None)
             yield Answer(metric, found, answer(metric, whole, None))
-            if wrong is not None:
-                yield Answer(f"{metric}_denoised", answer(metric, known, wrong.noise), found, wrong.reasons)
+            if wrong is not None and truly_positive is not None:
+                denoised = answer(metric, known, wrong.noise)
+                yield without_impossible(Answer(f"{metric}_denoised", denoised, found, wrong.reasons), truly_positive)
         for name, found, raw in curve_estimates(con, service, questions, known.completeness, known.daily):
             yield Answer(name, found, Estimate(raw, raw, raw))
+
+
+IMPOSSIBLE = "with the shares of wrong labels that are declared or audited there would be other labels than these"
+
+
+def without_impossible(told: Answer, right: Estimate) -> Answer:
+    """The same where right labels can have been such; elsewhere not a number, and why.
+
+    ``right``: the share of positives that right labels would give. By chance it falls outside of 0 to 1 in small
+    slices, and means over them stay unbiased; if its whole interval does, the noise is not the one of these labels.
+    The AUC has no meaning for any share outside.
+    """
+    is_impossible = (right.high < 0) | (right.low > 1)
+    if told.metric == "auc_denoised":
+        is_impossible |= (right.value <= 0) | (right.value >= 1)
+    if told.reasons is None or not is_impossible.any():
+        return told
+    found = told.found
+    kept = Estimate(*(np.where(is_impossible, np.nan, one) for one in (found.value, found.low, found.high)))
+    reasons = np.where(is_impossible & (told.reasons == None), IMPOSSIBLE, told.reasons)  # noqa: E711  by element
+    return Answer(told.metric, kept, told.raw, reasons)
 
 
 def merged(is_single: NDArray[np.bool_], daily: Estimate, long: Estimate) -> Estimate:

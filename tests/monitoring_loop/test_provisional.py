@@ -283,6 +283,18 @@ def test_wrong_labels_at_a_declared_rate_are_undone_on_average() -> None:
 
 
 @pytest.mark.slow
+def test_wrong_labels_that_cannot_be_are_a_reason_and_no_number() -> None:
+    """A third of the labels is positive; if six of ten negatives were labelled so, more than that would be."""
+    world, _rows = a_day(900, seed=3, arrives={True: 1.0, False: 1.0})
+    noise = LabelNoise(wrong_positive_share=0.6, wrong_negative_share=0.1, source="a slip of the pen")
+    found = measured(world, a_service(noise=noise), known(1.0, 1.0))
+    assert one(found, metric="positive_share")["value"] < 0.5
+    for metric in ("brier", "auc", "log_loss", "positive_share", "calibration_ratio"):
+        row = one(found, metric=f"{metric}_denoised")
+        assert pd.isna(row["value"]) and pd.isna(row["low"]) and row["state"] == "not_measured"
+        assert row["reason"].startswith("with the shares of wrong labels that are declared or audited there would be")
+
+
 def test_a_second_reading_of_some_labels_says_how_often_they_are_wrong() -> None:
     """A fifth of the requests is read again: 5 % of the negatives and 20 % of the positives turn out to be wrong."""
     rng, rows = np.random.default_rng(9), 4000
