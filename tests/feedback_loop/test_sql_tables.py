@@ -183,6 +183,7 @@ def test_a_service_that_reads_a_table_waits_for_no_first_file(tmp_path: Path) ->
     assert lacks_landing(a_world(tmp_path / "table", a_table_service())) is None
 
 
+@pytest.mark.slow
 def test_no_file_of_ours_holds_an_id_of_a_table_whose_ids_are_hidden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def plain_bytes(path: Path) -> bytes:
     return path.read_bytes() + pd.read_parquet(path).to_csv().encode()
 
 
+@pytest.mark.slow
 def test_a_file_that_somebody_put_in_place_of_a_landed_one_is_hidden_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
