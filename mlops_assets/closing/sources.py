@@ -17,7 +17,7 @@ from mlops_assets.adapters.ledger import Row
 from mlops_assets.closing.extracting import extract_tables
 from mlops_assets.closing.known import CONFLICTING, SourceState, newest_deliveries
 from mlops_assets.closing.world import SHARED, World, arrow, source_columns
-from mlops_assets.feature_loop.contracts import Inspection, inspect, load_suite
+from mlops_assets.feature_loop.contracts import Inspection, inspect, load_suite, numbered_copies_sql
 from mlops_assets.feature_loop.ingest import conflict_result, missing_results, new_generation_sql, quarantined_sql
 from mlops_assets.feature_loop.pseudonyms import pseudonymise
 from mlops_assets.service.sources import Source
@@ -46,6 +46,9 @@ def ingest_sources(world: World, days: Sequence[date]) -> list[Ingested]:
 
 
 def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
+    log = world.service.prediction_log
+    if log is not None and source.name == log.source:  # its repeats are counted where answers are (feedback loop)
+        source = source.model_copy(update={"rows_may_repeat": True})
     seen = newest_deliveries(world)
     lying = deliveries(world.home.landing, source.name, max(days))
     new = [(file, fp) for file in lying if (fp := _new_fingerprint(file, seen.get((source.name, file.day))))]
@@ -59,6 +62,8 @@ def _ingest(world: World, source: Source, days: Sequence[date]) -> Ingested:
         unreadable = read_deliveries(con, source, files, "arrived")
         hidden = {file.day: file.hidden_columns() for file in files} if source.pseudonymise else {}
         pseudonymise(con, source, service=world.name, arrived="arrived", hidden=hidden)
+        if source.rows_may_repeat:
+            run(con, copy_sql("arrived", numbered_copies_sql(source, "arrived")))
         suite = load_suite(world.contracts / f"{source.contract}.json")
         names = {file.day: file.path.name for file in files}
         found = inspect(con, source, suite, arrived="arrived", delivered=names, unreadable=unreadable)

@@ -92,8 +92,21 @@ def load_suite(path: Path) -> list[Expectation]:
 
 
 def source_key_sql(source: Source) -> str:
-    """SQL expression of the declared key as one text; null if any part is."""
-    return " || '|' || ".join(f"{quote(column)}::varchar" for column in source.key)
+    """SQL expression of the declared key as one text; null if any part is.
+
+    Where rows may repeat, the second row of a key and those behind it carry their number.
+    """
+    key = " || '|' || ".join(f"{quote(column)}::varchar" for column in source.key)
+    return f"{key} || case when row_copy > 1 then '#' || row_copy else '' end" if source.rows_may_repeat else key
+
+
+def numbered_copies_sql(source: Source, arrived: str) -> str:
+    """SQL of the arrived rows with ``row_copy``, the number of each among those of its key, in the order of their
+    values."""
+    key, values = (", ".join(quote(column) for column in some) for some in (source.key, source.columns))
+    return f"""
+        select *, row_number() over (partition by day, {key} order by {values}) as row_copy from {quote(arrived)}
+    """
 
 
 def structure_sql(source: Source, arrived: str) -> str:

@@ -162,6 +162,10 @@ def _check_view(view: View, read: Sequence[str], asked: Sequence[str], *, where:
             raise UnknownNameError(where=f"{where} > categorical", kind="feature", name=name, known=view.features)
 
 
+NO_VALUES = ("description", "owner", "contract", "expected", "pseudonymise", "rows_may_repeat", "table")
+"""What of a source decides no feature value."""
+
+
 class FeatureSet(Policy):
     """Everything that decides a feature value: the request, the views, and the sources they read.
 
@@ -201,9 +205,7 @@ class FeatureSet(Policy):
     @property
     def version(self) -> str:
         """``feature_version``: the first 12 hex characters of the SHA-256 of what computes the values."""
-        text = self.model_dump_json(
-            exclude={"sources": {"__all__": {"description", "owner", "contract", "expected", "pseudonymise", "table"}}}
-        )
+        text = self.model_dump_json(exclude={"sources": {"__all__": set(NO_VALUES)}})
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @model_validator(mode="after")

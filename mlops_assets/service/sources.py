@@ -108,6 +108,9 @@ class Source(Policy):
     ``pseudonymise`` names id columns (texts) that are stored as HMAC-SHA256 under a key that only the environment of
     the service has (``MLOPS_HMAC_KEY_<SERVICE>``); the contract sees the pseudonyms too. Name the same ids in every
     source that is joined by them. Such a source belongs to one service: another one has another key.
+
+    ``rows_may_repeat``: several rows of a file may share a key and are all kept. So it is for the source of a
+    ``PredictionLog`` without being asked: whoever writes it tries again, and its repeats are dropped and counted later.
     """
 
     name: Identifier
@@ -124,6 +127,7 @@ class Source(Policy):
     max_bad_share: Share = 0.05
     contract: Identifier
     pseudonymise: tuple[str, ...] = ()
+    rows_may_repeat: bool = False
     table: SqlTable | None = None
 
     @model_validator(mode="after")

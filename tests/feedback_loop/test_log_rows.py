@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
-from toy_log import a_log, a_log_service, answers_of, deliver_log
+from toy_log import a_log, a_log_service, answers, answers_of, deliver_log, payments
 from toy_stories import on, stored
 from toy_world import CALENDAR, a_world, close, deliver, span
 
@@ -59,6 +60,20 @@ def test_a_wrong_role_is_named_with_those_that_exist(tmp_path: Path) -> None:
         "see table conflicts. Roles are champion, canary, fallback, shadow, prior: translate the log's words in "
         "prediction_log > role."
     )
+
+
+def test_a_log_without_line_numbers_may_repeat_its_rows_too(tmp_path: Path) -> None:
+    """Its key is that of an answer: ten rows stand there twice, three a second time with another score."""
+    source = answers(key=("request", "model"))
+    world = a_world(tmp_path, a_log_service(sources=(source, payments())))
+    rows = answers_of(DAY)
+    deliver(world.home.landing, "answers", DAY, pd.concat([rows, rows[20:30], rows[30:33].assign(score=0.999)]))
+    close(world, [DAY])
+    kept, conflicts = stored(world, "predictions"), stored(world, "conflicts")
+    assert len(kept) == len(rows) and not kept.duplicated(["request_id", "model_version"]).any()
+    assert sorted(conflicts["request_id"]) == [f"{DAY}-{n}" for n in (30, 31, 32)]
+    seen = stored(world, "profiles").query("subject == 'log'").set_index("column_name")["total"]
+    assert (seen["repeated"], seen["conflicting"]) == (10, 3)
 
 
 def test_the_chance_of_a_version_is_what_the_log_says(sloppy: World) -> None:
