@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop.drift import FEATURES, ROWS, Limits
+from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.shifts import DISTANCE_OFFSET
 from mlops_assets.service.monitoring import DriftPolicy
 
@@ -62,7 +63,7 @@ def smallest_shifts(drift: pd.DataFrame, policy: DriftPolicy, series: int) -> tu
     the fifth on the forecast has followed by half. The slow-drift sum is left out: it finds a little more.
     """
     limit = Limits.of(policy, series).moderate_z
-    own = drift[(drift["subject"] == FEATURES) & (drift["baseline"] == "trailing")]
+    own = drift[(drift["subject"] == FEATURES) & (drift["baseline"] == "trailing") & (drift["slice"] == ALL)]
     found = [_of_column(str(column), rows, policy, limit) for column, rows in own.groupby("column_name")]
     return tuple(sorted(found, key=lambda one: (-(one.week_stds or np.inf), one.column)))
 

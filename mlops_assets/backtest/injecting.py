@@ -14,6 +14,7 @@ from mlops_assets.closing.world import World
 from mlops_assets.monitoring_loop.drift import FEATURES, ROWS, find_drift, size_gates
 from mlops_assets.monitoring_loop.events import explain, known_events
 from mlops_assets.monitoring_loop.metrics import wilson
+from mlops_assets.monitoring_loop.profiles import ALL
 
 FAULT_DAYS = 7
 STD_DAYS = 30
@@ -45,7 +46,7 @@ def alarms_of(drift: pd.DataFrame) -> Alarms:
 
 def series_count(drift: pd.DataFrame) -> int:
     """How many series share the alarm budget on a usual day: those that had a surprise."""
-    watched = drift[drift["surprise"].notna() & (drift["baseline"] == "trailing")]
+    watched = drift[drift["surprise"].notna() & (drift["baseline"] == "trailing") & (drift["slice"] == ALL)]
     a_day = watched.groupby("day").size()
     return round(float(a_day.median())) if len(a_day) else 1
 

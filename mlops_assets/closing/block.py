@@ -104,7 +104,10 @@ def compute_block(
     attribute_labels(world, con, days, known)
     task = world.service.task
     is_chance = task in ("binary", "multiclass")
-    profile_scores(con, predictions="predictions", days=days, into="profiles", is_chance=is_chance)
+    profile_scores(
+        con, predictions="predictions", days=days, into="profiles", is_chance=is_chance,
+        slices=world.service.profiled_slices,
+    )  # fmt: skip
     profile_labels(con, labels="labels", days=days, into="profiles", is_yes_or_no=task == "binary")
     profile_label_timing(world, con, days)
     add_feature_profiles(world, block, days)

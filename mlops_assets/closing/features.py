@@ -279,7 +279,8 @@ def profile_feature_sets(
         numeric = [name for name in some.names if name not in some.categorical]
         profile_features(
             con, features=features, feature_version=some.version, numeric=numeric, categorical=some.categorical,
-            days=days, into="profiles", frozen=frozen,
+            days=days, into="profiles", frozen=frozen, slices=world.service.profiled_slices,
+            sliced=world.service.profiled_features,
         )  # fmt: skip
 
 

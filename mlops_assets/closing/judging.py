@@ -18,6 +18,7 @@ from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen, unfreezing
 from mlops_assets.closing.releasing import automatic_rollback
 from mlops_assets.closing.roles import open_roles
+from mlops_assets.closing.sliced_features import parted_features
 from mlops_assets.closing.slicing import parted_rows, with_slices_named
 from mlops_assets.closing.standing import Standing, inputs, open_incident, standing_before
 from mlops_assets.closing.watching import unusual_rows, watch
@@ -98,7 +99,7 @@ def judge_block(world: World, block: Block, *, stops: bool = True) -> list[DayJu
     """
     profiled = series(world, block)
     drift = with_slices_named(world, block, drift_of(world, block, profiled))
-    strange = [*unusual_rows(world, block), *parted_rows(world, block)]
+    strange = [*unusual_rows(world, block), *parted_rows(world, block), *parted_features(world, block)]
     if strange:
         found = pd.DataFrame(strange, columns=drift.columns).astype(drift.dtypes.to_dict())
         drift = pd.concat([drift, found], ignore_index=True)

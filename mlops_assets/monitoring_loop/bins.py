@@ -154,7 +154,7 @@ def stored_bins_sql(profiles: str, names: Iterable[str]) -> str:
     """
     listed = ", ".join(literal(name) for name in sorted(names)) or "null"
     return f"""
-        with binned as (select * from {profiles} where bins is not null and column_name in ({listed}))
+        with binned as (select * from {profiles} where bins is not null and slice = 'all' and column_name in ({listed}))
         select column_name, arg_min(edges, subject), arg_min(texts, subject) from binned
         where day = (select max(day) from binned) group by all order by all
     """

@@ -169,7 +169,8 @@ def explain(
     covering = {day: [event for event in events if event.covers(day)] for day in set(days)}
     if not any(covering.values()):
         return drift
-    history = pd.concat([earlier[list(HISTORY)], drift[list(HISTORY)]]) if len(earlier) else drift[list(HISTORY)]
+    whole = [rows[rows["slice"] == ALL][list(HISTORY)] for rows in (earlier, drift) if len(rows)]
+    history = pd.concat(whole) if whole else drift[list(HISTORY)]
     history = history.assign(day=_asked_on(history, lag_days))
     found = drift.copy()
     asked = drift["statistic"].isin((*SHIFTS, *ANNOUNCED)) & drift["tier"].isin(ASKS_PEOPLE)

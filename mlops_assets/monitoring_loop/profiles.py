@@ -8,13 +8,13 @@ company of other days changes a bit. The sorted ``fsum`` that stood here before 
 day in memory and cost ten times as much.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import duckdb
 
-from mlops_assets.adapters.engine import literal, quote, run
+from mlops_assets.adapters.engine import literal, quote, run, slices_sql
 from mlops_assets.monitoring_loop.bins import LABEL_BINS, SCORE_BINS, TOP_TEXTS, Bins, counted_sql
 from mlops_assets.tables import BY_NAME
 
@@ -75,8 +75,12 @@ def profile_features(
     days: Sequence[date],
     into: str,
     frozen: FrozenBins = NO_BINS,
+    slices: Sequence[str] = (),
+    sliced: Collection[str] = (),
 ) -> None:
     """Insert one row per feature and day into ``into``, in one scan of all columns (two if bins freeze within).
+
+    And one per slice of the columns that are ``sliced``: names in the JSON ``context`` of a row.
 
     A day without rows gets no row. A number that is not finite counts as null. Categorical features have counts
     only; their sums and bounds are null.
@@ -97,6 +101,8 @@ def profile_features(
     is_number = dict.fromkeys(numeric, True) | dict.fromkeys(categorical, False)
     for some, bins in runs_of_same_bins(days, frozen):
         insert_profiles(con, into, source, "feature_version", is_number, bins, some)
+        of_slices = {name: number for name, number in is_number.items() if name in sliced}
+        insert_profiles(con, into, source, "feature_version", of_slices, bins, some, slices=slices or None)
 
 
 def insert_profiles(
@@ -107,15 +113,18 @@ def insert_profiles(
     is_number: Mapping[str, bool],
     bins: Mapping[str, Bins],
     days: Sequence[date],
+    slices: Sequence[str] | None = (),
 ) -> None:
-    """Insert the profiles of some columns on days that have the same bins."""
+    """Insert the profiles of some columns on days that have the same bins: of all rows, or by slices (None: none)."""
+    if not is_number or slices is None:
+        return
     binned = [name for name in is_number if name in bins]
     columns = [
         Profiled(name, number, bins.get(name), f"${binned.index(name) + 1}" if name in bins else "")
         for name, number in is_number.items()
     ]
     given = [list(bins[name].edges or bins[name].texts) for name in binned]
-    run(con, insert_profiles_sql(into, source, subject, columns, days), given)
+    run(con, insert_profiles_sql(into, source, subject, columns, days, slices), given)
 
 
 def runs_of_same_bins(days: Sequence[date], frozen: FrozenBins) -> Iterator[tuple[list[date], dict[str, Bins]]]:
@@ -128,9 +137,15 @@ def runs_of_same_bins(days: Sequence[date], frozen: FrozenBins) -> Iterator[tupl
 
 
 def profile_scores(
-    con: duckdb.DuckDBPyConnection, *, predictions: str, days: Sequence[date], into: str, is_chance: bool = True
+    con: duckdb.DuckDBPyConnection,
+    *,
+    predictions: str,
+    days: Sequence[date],
+    into: str,
+    is_chance: bool = True,
+    slices: Sequence[str] = (),
 ) -> None:
-    """Insert one row per model version and day into ``into``: its score over all its predictions of the day.
+    """Insert one row per model version and day into ``into``, and per slice: its score over its predictions of the day.
 
     ``day`` is the business day of ``logged_at``, the partition of ``predictions``; it is the prediction day
     for every service that scores in batch. The subject is the model version, the column ``score``. A score that is no
@@ -139,7 +154,8 @@ def profile_scores(
     if days:
         run(con, create_if_absent_sql("profiles", into))
         bins = {SCORE: SCORE_BINS} if is_chance else {}
-        insert_profiles(con, into, predictions, "model_version", {SCORE: True}, bins, days)
+        for some in ((), slices or None):
+            insert_profiles(con, into, predictions, "model_version", {SCORE: True}, bins, days, slices=some)
 
 
 def profile_labels(
@@ -236,25 +252,43 @@ def profile_sql(column: Profiled) -> str:
     }}"""
 
 
-def insert_profiles_sql(into: str, source: str, subject: str, columns: Sequence[Profiled], days: Sequence[date]) -> str:
+def insert_profiles_sql(
+    into: str,
+    source: str,
+    subject: str,
+    columns: Sequence[Profiled],
+    days: Sequence[date],
+    slices: Sequence[str] = (),
+) -> str:
     """SQL that inserts the profiles of some columns.
 
-    Reads   ``source(day, <subject>, <columns>)``; ``subject`` names the column with the subject.
-    Inserts one row per day, subject and column.
+    Reads   ``source(day, <subject>, <columns>)``, with slices also its JSON ``context``; ``subject`` names the column
+    with the subject.
+    Inserts one row per day, subject and column, or per slice of these. A slice names the version of its bins and leaves
+    the bins themselves to the row of all: written out 23 times a day they were most of the table.
     """
     cleaned = ", ".join(cleaned_sql(column) for column in columns)
     structs = ", ".join(profile_sql(column) for column in columns)
+    part, kept = literal(ALL), "*"
+    if slices:
+        part = f"unnest({slices_sql(slices)}[2:])"
+        kept = "* replace (null::double[] as edges, null::varchar[] as texts)"
     return f"""
         insert into {quote(into)} by name
-        select *, case when edges is not null then counts[1] + counts[-1] end as out_of_range
-        from (
-            select day, subject, {literal(ALL)} as slice, n, unnest(profile)
+        select {kept} from (
+            select *, case when edges is not null then counts[1] + counts[-1] end as out_of_range
             from (
-                select day, subject, n, unnest(columns) as profile
+                select day, subject, slice, n, unnest(profile)
                 from (
-                    select day, {quote(subject)} as subject, count(*) as n, [{structs}] as columns
-                    from (select day, {quote(subject)}, {cleaned} from {source} where {counted_sql(days)})
-                    group by day, {quote(subject)}
+                    select day, subject, slice, n, unnest(columns) as profile
+                    from (
+                        select day, {quote(subject)} as subject, slice, count(*) as n, [{structs}] as columns
+                        from (
+                            select day, {quote(subject)}, {part} as slice, {cleaned}
+                            from {source} where {counted_sql(days)}
+                        )
+                        group by day, {quote(subject)}, slice
+                    )
                 )
             )
         )

@@ -23,6 +23,12 @@ class DriftPolicy(Policy):
     critical_confirmed_by: str | None = Field(
         default=None, description="The owner, by name, who has read what `mlops check` proposes and chosen these."
     )
+    feature_slices: tuple[Identifier, ...] | None = Field(
+        default=None, description="Slices by which features and the score are profiled too; None: those of quality."
+    )
+    sliced_features: Literal["critical", "all"] = Field(
+        default="critical", description="Which features are: a row per feature and value of a slice, every day."
+    )
     known_events: str | None = Field(default=None, description="YAML file of known events.")
     rules: tuple[DriftRule, ...] = ()
     alarm_budget: AlarmBudget = AlarmBudget()

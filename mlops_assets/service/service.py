@@ -91,6 +91,17 @@ class MLService(Policy):
         return {**self.operations.slices, **self.quality.slices}
 
     @property
+    def profiled_slices(self) -> tuple[str, ...]:
+        """Names of the slices by which features and the score are profiled."""
+        declared = self.drift.feature_slices
+        return tuple(sorted(self.quality.slices if declared is None else declared))
+
+    @property
+    def profiled_features(self) -> tuple[str, ...]:
+        """Features that are profiled by slice."""
+        return self.drift.critical_features if self.drift.sliced_features == "critical" else self.feature_set.names
+
+    @property
     def model(self) -> ModelPolicy:
         """How models of this service come to be.
 
@@ -242,6 +253,10 @@ class MLService(Policy):
             raise DeclarationError(
                 f"{where} > features", f"'{taken[0]}' is a column that every feature row has.", "Give it another name."
             )
+        for name in self.drift.feature_slices or ():
+            if name not in self.slices:
+                place = f"{where} > drift > feature_slices"
+                raise UnknownNameError(where=place, kind="slice", name=name, known=self.slices)
         self._kpi_can_be_valued(where)
         self._check_bill(where, known)
         self._rules_can_be_judged(where)
