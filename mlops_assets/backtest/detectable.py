@@ -93,6 +93,8 @@ def _why(rows: pd.DataFrame) -> str:
     """Why nothing can be said about a statistic."""
     if rows.empty:
         return "never judged: the column has no such number, or is still learning"
+    if len(rows) >= DAYS and set(rows["statistic"]) == {"distance"}:
+        return "not even a distance of 1, the largest there is, alarms on eight of ten days"
     return f"{len(rows)} judged days with an error of their own, below {DAYS}"
 
 
@@ -146,9 +148,14 @@ def _of_distance(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float
     """The distance from which on a day alarms; it is predicted as a logarithm and judged upwards only."""
     if len(rows) < DAYS:
         return None
-    _value, expected, scale = _numbers(rows)
-    seen = np.exp(np.log(expected + DISTANCE_OFFSET) + limit * scale) - DISTANCE_OFFSET
-    return round(float(np.quantile(np.maximum(seen, policy.min_distance), CHANCE)), 9)
+    value, expected, scale = _numbers(rows)
+    seen: Floats = (
+        np.exp(np.log(expected + DISTANCE_OFFSET) + limit * _of_side(value - expected, scale, 1.0)) - DISTANCE_OFFSET
+    )
+    if np.isnan(seen).all():
+        return None
+    needed = round(float(np.nanquantile(np.maximum(seen, policy.min_distance), CHANCE)), 9)
+    return needed if needed <= 1 else None
 
 
 def _numbers(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
@@ -159,10 +166,15 @@ def _numbers(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
 
 def _needed(errors: Floats, scales: Floats, gate: float, limit: float, side: float) -> Floats:
     """Per day, the smallest shift to one side that would have alarmed; a day's scale is known on its own side only."""
-    is_own = np.where(errors < 0, -1.0, 1.0) == side
-    scale = pd.Series(np.where(is_own, scales, np.nan)).ffill().bfill().to_numpy(dtype="float64")
-    needed: Floats = np.maximum(np.maximum(limit * scale, gate) - side * errors, 0.0)
+    needed: Floats = np.maximum(np.maximum(limit * _of_side(errors, scales, side), gate) - side * errors, 0.0)
     return needed
+
+
+def _of_side(errors: Floats, scales: Floats, side: float) -> Floats:
+    """The scale of one side on every day: that of the newest day whose error lay there, else of the next one."""
+    is_own = np.where(errors < 0, -1.0, 1.0) == side
+    own = pd.Series(np.where(is_own, scales, np.nan)).ffill().bfill()
+    return np.asarray(own, dtype=np.float64)
 
 
 def _easiest(needed: Floats) -> Floats:
@@ -178,7 +190,8 @@ def _of_share(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | 
         return None
     value, expected, scale = _numbers(rows)
     angle, usual = np.arcsin(np.sqrt(value)), np.arcsin(np.sqrt(expected))
-    seen = np.sin(np.clip(usual + limit * scale, 0.0, np.pi / 2)) ** 2
+    up = np.nan_to_num(_of_side(value - expected, scale, 1.0), nan=float(np.max(scale)))
+    seen = np.sin(np.clip(usual + limit * up, 0.0, np.pi / 2)) ** 2
     today = np.sin(angle) ** 2
     needed = np.maximum(np.maximum(seen, expected + policy.min_null_shift_share) - today, 0.0)
     return round(100 * float(np.quantile(needed, CHANCE)), 9)
