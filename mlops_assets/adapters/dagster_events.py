@@ -66,11 +66,10 @@ def features_done(
     from mlops_assets.closing.known import blocked_days, known_for, source_states
 
     blocked = blocked_days(world, source_states(world, known_for(world, days), days))
-    last, newest = world.closed_through(), max(days)
+    charts, newest = chart_pages(world, names, world.closed_through()), max(days)
     for name, day, count, _state in generation_rows(world, con, days, names):
         if day not in blocked:
-            drawn = chart_page(world, name, last) if last and day == newest else {}
-            log(_done(key_of(world.service, name), day, count, **drawn))
+            log(_done(key_of(world.service, name), day, count, **(charts.get(name, {}) if day == newest else {})))
 
 
 def generation_rows(
@@ -94,6 +93,8 @@ def generation_rows_sql(tables: Sequence[str], days: Sequence[date]) -> str:
 
 def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Log) -> None:
     """Report one day of the day loop; a blocked day has no predictions."""
+    is_newest = report.day == world.closed_through()  # one of a block: these are pages, not records
+    charts = chart_pages(world, names, report.day) if is_newest else {}
     for name in names:
         if report.state == "blocked" and name in NEEDS_REQUESTS:
             continue
@@ -105,20 +106,21 @@ def loop_done(world: "World", report: "DayReport", names: Sequence[str], log: Lo
                 more["open incidents"] = incidents_page(world, report)
             if report.changes:
                 more["changes"] = changes_table(report.changes)
-        if report.day == world.closed_through():  # one of a block: these are pages, not records
-            more |= chart_page(world, name, report.day)
+        if is_newest:
+            more |= charts.get(name, {})
             more |= definitions_page(world, report.day) if name == "labels" else {}
         log(_done(key_of(world.service, name), report.day, count, closing=report.is_new, **more))
     if report.alarm_budget:
         log(dg.AssetMaterialization(key_of(world.service, BUDGET), metadata=budget_metadata(report.alarm_budget)))
 
 
-def chart_page(world: "World", name: str, day: "date") -> dict[str, Any]:
-    """The series that stand for an asset over ten weeks, with everything that changed as marks."""
-    from mlops_assets.closing.plotting import charts_of_asset
+def chart_pages(world: "World", names: Sequence[str], day: "date | None") -> dict[str, dict[str, Any]]:
+    """The series that stand for each asset over ten weeks, with what changed as marks; none without a day."""
+    from mlops_assets.closing.plotting import charts_of_assets
 
-    drawn = "\n\n".join(f"```\n{one}\n```" for one in charts_of_asset(world, name, day))
-    return {"chart": dg.MetadataValue.md(drawn)} if drawn else {}
+    drawn = charts_of_assets(world, names, day) if day else {}
+    pages = {name: "\n\n".join(f"```\n{one}\n```" for one in charts) for name, charts in drawn.items()}
+    return {name: {"chart": dg.MetadataValue.md(page)} if page else {} for name, page in pages.items()}
 
 
 def budget_metadata(rows: "Sequence[Row]") -> dict[str, Any]:

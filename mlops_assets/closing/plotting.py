@@ -1,10 +1,10 @@
 """The series behind an incident, as charts with everything that changed behind them as marks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from mlops_assets.adapters.calendar import days_between
-from mlops_assets.adapters.engine import literal, open_engine, put, quote, rows
+from mlops_assets.adapters.engine import literal, open_engine, put, quote, rows, run
 from mlops_assets.closing.roles import ROLE_COLUMNS, told_by_ledger
 from mlops_assets.closing.world import World, arrow
 from mlops_assets.monitoring_loop.chart import Mark, change_in_words, chart
@@ -28,6 +28,10 @@ OF_OPERATIONS = {
     "champion_answers": "fallback_share",
     "cost": "cost_per_1000",
 }
+
+
+OF_ALL = ("profiles", "drift", "operations")
+"""Tables of which only the slice *all* is drawn."""
 
 
 def plots_of(world: World, incident: Incident, as_of: date) -> str:
@@ -57,12 +61,17 @@ def _of_column(column: str, reason: str) -> str:
 
 def chart_of(world: World, name: str, first: date, last: date, *, opened_on: date | None = None) -> str:
     """One series over some closed days, with the changes of these days."""
-    marks = [
+    values, marks = read_series(world, name, first, last), _marks(world, first, last)
+    return chart(values, marks, title=name, first=first, last=last, opened_on=opened_on)
+
+
+def _marks(world: World, first: date, last: date) -> list[Mark]:
+    """Everything that changed on some days."""
+    return [
         Mark(row["day"], change_in_words(row))
         for row in world.ledger.effective("changes", world.name)
         if first <= row["day"] <= last and (row["before"] or row["day"] > world.service.first_day)
     ]
-    return chart(read_series(world, name, first, last), marks, title=name, first=first, last=last, opened_on=opened_on)
 
 
 def chart_up_to(world: World, name: str, last: date) -> str:
@@ -70,11 +79,20 @@ def chart_up_to(world: World, name: str, last: date) -> str:
     return chart_of(world, name, max(last - timedelta(days=MOST_DAYS - 1), world.service.first_day), last)
 
 
-def charts_of_asset(world: World, asset: str, last: date) -> list[str]:
-    """The series that stand for an asset over the ten weeks that end on a closed day, those without values left out."""
+def charts_of_assets(world: World, assets: Sequence[str], last: date) -> dict[str, list[str]]:
+    """The series that stand for each asset over the ten weeks that end on a closed day, those without values left
+    out.
+    """
     first = max(last - timedelta(days=MOST_DAYS - 1), world.service.first_day)
-    names = [name for name in series_of(world, asset) if read_series(world, name, first, last)]
-    return [chart_of(world, name, first, last) for name in names]
+    names = {asset: series_of(world, asset) for asset in assets}
+    found = read_all(world, sorted({name for of_asset in names.values() for name in of_asset}), first, last)
+    marks = _marks(world, first, last) if found else []
+    drawn = {
+        name: chart(values, marks, title=name, first=first, last=last, opened_on=None)
+        for name, values in found.items()
+        if values
+    }
+    return {asset: [drawn[name] for name in of_asset if name in drawn] for asset, of_asset in names.items()}
 
 
 def series_of(world: World, asset: str) -> list[str]:
@@ -101,6 +119,37 @@ def series_of(world: World, asset: str) -> list[str]:
 
 def read_series(world: World, name: str, first: date, last: date) -> dict[date, float]:
     """Day -> value of a series: a column, or ``<table>:<what>`` as ``known_series`` lists them."""
+    return read_all(world, [name], first, last)[name]
+
+
+def read_all(world: World, names: Sequence[str], first: date, last: date) -> dict[str, dict[date, float]]:
+    """Several series by name; a table of many of them is opened once."""
+    found: dict[str, dict[date, float]] = {}
+    asked = {name: _asked(world, name) for name in names}
+    with open_engine() as con:
+        for table in sorted({table for table, _ in asked.values()}):
+            world.lake.view(con, table, BY_NAME[table].columns, name=f"lying_{table}", first=first, last=last)
+            run(con, read_once_sql(table))
+        if "profiles" in {table for table, _ in asked.values()}:
+            told, _ = told_by_ledger(world, list(days_between(first, last)))
+            put(con, "told_roles", arrow(told, ROLE_COLUMNS))
+        for name, (_table, query) in asked.items():
+            found[name] = {day: value for day, value in rows(con, query) if value is not None}
+    return found
+
+
+def read_once_sql(table: str) -> str:
+    """SQL of a temp table with what series are made of: eight clocks read the files of seventy days once, not each."""
+    lists = [column.name for column in BY_NAME[table].columns if column.type.endswith("[]")]
+    kept = f"* exclude ({', '.join(lists)})" if lists else "*"
+    part = ", edges is not null as is_binned" if table == "profiles" else ""
+    of_whole, of_served = "where slice = 'all'", "where window_days = 1 and role = 'served'"
+    where = {"quality": of_served, "kpi": of_served}.get(table, of_whole if table in OF_ALL else "")
+    return f"create or replace temp table {quote(table)} as select {kept}{part} from {quote('lying_' + table)} {where}"
+
+
+def _asked(world: World, name: str) -> tuple[str, str]:
+    """The table that a series is read from, and the SQL of ``(day, value)``."""
     kind, _, what = name.partition(":")
     version = world.service.label.version
     readers: dict[str, tuple[str, Callable[[], str]]] = {
@@ -115,11 +164,7 @@ def read_series(world: World, name: str, first: date, last: date) -> dict[date, 
         "verdict": ("verdicts", verdict_series_sql),
     }
     table, query = readers.get(kind, ("profiles", lambda: profile_series_sql(name)))
-    with open_engine() as con:
-        world.lake.view(con, table, BY_NAME[table].columns, first=first, last=last)
-        told, _ = told_by_ledger(world, list(days_between(first, last)))
-        put(con, "told_roles", arrow(told, ROLE_COLUMNS))
-        return {day: value for day, value in rows(con, query()) if value is not None}
+    return table, query()
 
 
 def profile_series_sql(name: str) -> str:
@@ -130,7 +175,7 @@ def profile_series_sql(name: str) -> str:
     column, value = name, VALUES["mean"]
     if name == ROWS or name.endswith(" null share"):
         column, value = name.removesuffix(" null share"), VALUES["rows" if name == ROWS else "null share"]
-    of_column = "edges is not null" if column == ROWS else f"column_name = {literal(column)}"
+    of_column = "is_binned" if column == ROWS else f"column_name = {literal(column)}"
     return f"""
         select day, arg_max({value}, (coalesce(subject in (feature_version, model_version), false), n))
         from profiles left join told_roles using (day)

@@ -11,7 +11,7 @@ from toy_stories import stored, untrained
 from toy_world import a_service, a_world, close, deliver_all, span
 
 from mlops_assets import DegradationRule, DriftPolicy, LatencyObjective, OperationsPolicy, QualityPolicy
-from mlops_assets.closing.plotting import charts_of_asset
+from mlops_assets.closing.plotting import charts_of_assets
 from mlops_assets.closing.world import World
 from mlops_assets.errors import UnknownNameError
 from mlops_assets.people import set_frozen
@@ -150,7 +150,7 @@ def test_a_planned_change_begins_and_ends_in_the_change_log_and_is_drawn_beside_
     [line] = [line for line in status_lines(status_of(world)) if "event sale: on, sale -> over" in line]
     assert "changed: " in line
     assert series_chart(world, "weight", None).startswith(f"weight, {days[0]} to {days[5]}")
-    drawn = {asset: charts_of_asset(world, asset, days[5]) for asset in DRAWN}
+    drawn = charts_of_assets(world, DRAWN, days[5])
     assert all(drawn.values()), drawn
     assert {chart.splitlines()[0].partition(",")[0] for charts in drawn.values() for chart in charts} >= {
         "rows", "quality:brier", "operations:p95_ms", "loop_sync:label", "loop_sync:data:scans", "verdict",
