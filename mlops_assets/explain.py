@@ -43,6 +43,13 @@ def explain_request(worlds: Sequence[World], request_id: str) -> Story:
         answers = _asked(world, answers_sql(world.name, request_id))
         if answers:
             return _story(world, request_id, answers)
+    for world in worlds:
+        if apart := _asked(world, conflicts_sql(world.name, request_id)):
+            raise NothingToDoError(
+                f"request '{request_id}' of {world.name} has no prediction: its logged row is no answer for its "
+                f'{apart[0]["differs"]}, logged {apart[0]["logged_at"]}. See what it says: mlops sql "select payload '
+                f"from {world.name}.conflicts where request_id = '{request_id}'\""
+            )
     named = " or ".join(world.name for world in worlds)
     raise NothingToDoError(
         f"no closed day of {named} has a prediction of request '{request_id}'. Ids can be looked up: "

@@ -13,6 +13,8 @@ from toy_world import CALENDAR, a_world, close, deliver, span
 
 from mlops_assets import DriftPolicy
 from mlops_assets.closing.world import World
+from mlops_assets.errors import NothingToDoError
+from mlops_assets.explain import explain_request, story_lines
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,14 @@ def test_the_contract_says_which_word_it_was_and_which_there_are(sloppy: World) 
         f"source 'answers', day {DAY}: 8 row(s) are no answers, first request ' ' for its request_id; see table "
         "conflicts. Write down the request_id of every answer, or name another column in prediction_log > request_id."
     )
+
+
+def test_whoever_asks_for_such_a_request_is_told_that_it_was_kept_apart(sloppy: World) -> None:
+    """One row names no request; of another request the shadow's answer is left."""
+    with pytest.raises(NothingToDoError, match="' ' of loans has no prediction: .* no answer for its request_id, "):
+        explain_request([sloppy], " ")
+    text = "\n".join(story_lines(explain_request([sloppy], f"{DAY}-09")))
+    assert ", is no answer in status: see table conflicts" in text
 
 
 def test_a_wrong_role_is_named_with_those_that_exist(tmp_path: Path) -> None:
