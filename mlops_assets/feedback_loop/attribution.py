@@ -48,7 +48,8 @@ def candidates_sql(label: LabelDefinition, source: Source, *, stored: str, liste
     return f"""
         with told as ({told_sql(source, stored=stored, listed=listed)}), versions as (
             select day as arrival_day, source_key, generation, withdrawn, ({label.entity})::varchar as entity,
-                   {label.stored_value} as value, {quote(source.event_at)} as event_at, told_at,
+                   {label.stored_value} as value, ({label.kpi or "null"})::double as kpi,
+                   {quote(source.event_at)} as event_at, told_at,
                    {literal(source.name)} || '/' || day || '/' || generation as source,
                    lead(told_at) over (partition by day, source_key order by told_at, generation) as until
             from told where listed_on <= day + {REACH_DAYS}
@@ -67,7 +68,7 @@ def candidates_sql(label: LabelDefinition, source: Source, *, stored: str, liste
 
 
 def held_sql(candidates: str) -> str:
-    """SQL of ``held(request_id, value, event_at, source, source_key, from_at, until_at)``: who has an outcome when."""
+    """SQL of ``held(request_id, value, kpi, event_at, source, source_key, from_at, until_at)``: who has what when."""
     best = "arg_min(request_id, (rank, request_id)) filter (where request_id is not null)"
     return f"""
         with seen as (
@@ -75,13 +76,14 @@ def held_sql(candidates: str) -> str:
             union select arrival_day, source_key, known_at from {quote(candidates)}
         ), steps as (
             select arrival_day, source_key, s.instant, c.generation, {best} as request_id,
-                   any_value(value) as value, any_value(event_at) as event_at, any_value(source) as source
+                   any_value(value) as value, any_value(kpi) as kpi, any_value(event_at) as event_at,
+                   any_value(source) as source
             from seen s join {quote(candidates)} c using (arrival_day, source_key)
             where c.told_at <= s.instant and coalesce(s.instant < c.until, true)
               and (c.request_id is null or c.known_at <= s.instant)
             group by all
         )
-        select request_id, value, event_at, source, source_key, instant as from_at,
+        select request_id, value, kpi, event_at, source, source_key, instant as from_at,
                lead(instant) over (partition by arrival_day, source_key order by instant) as until_at
         from steps qualify request_id is not null
     """
@@ -99,23 +101,25 @@ def attributed_events_sql(label: LabelDefinition, *, held: str, into: str) -> st
             select request_id, from_at as instant from {quote(held)}
             union select request_id, until_at from {quote(held)} where until_at is not null
         ), state as (
-            select c.request_id, c.instant, arg_max(h.value, (h.event_at, h.source_key)) as value,
-                   arg_max(h.event_at, (h.event_at, h.source_key)) as event_at,
-                   arg_max(h.source, (h.event_at, h.source_key)) as source
+            select c.request_id, c.instant, arg_max(
+                       {{value: h.value, kpi: h.kpi, event_at: h.event_at, source: h.source}},
+                       (h.event_at, h.source_key)) as has
             from changed c left join {quote(held)} h
               on h.request_id = c.request_id and h.from_at <= c.instant and coalesce(c.instant < h.until_at, true)
              and h.from_at > c.instant - interval {REACH_DAYS} day
             group by all
         ), known as (
-            select *, case when instant - lag(instant) over of_request <= interval {REACH_DAYS} day
-                then lag({{value: value, event_at: event_at, source: source}}) over of_request end as old
+            select request_id, instant, unnest(has), case
+                       when instant - lag(instant) over of_request <= interval {REACH_DAYS} day
+                       then lag(has) over of_request end as old
             from state window of_request as (partition by request_id order by instant)
         ), events as (
             select *, old.event_at as old_event_at, old.source as old_source,
-                   old.value is distinct from value or old.event_at is distinct from event_at as is_new
+                   old.value is distinct from value or old.kpi is distinct from kpi
+                       or old.event_at is distinct from event_at as is_new
             from known where event_at is not null or old.event_at is not null
         )
-        select d.day, request_id, {literal(label.version)} as label_version, value,
+        select d.day, request_id, {literal(label.version)} as label_version, value, kpi,
                coalesce(event_at, old_event_at) as event_at, instant as known_at, coalesce(source, old_source) as source
         from events join days d on instant >= d.start_at and instant < d.end_at
         where is_new and d.day in (select day from block_days)

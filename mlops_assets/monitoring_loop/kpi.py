@@ -39,31 +39,50 @@ def measure_kpi(
     kpi = service.quality.kpi
     if kpi is None or kpi.source is not None or not days:
         return
-    label = service.label
-    run(con, copy_sql("kpi_asked", kpi_asked_sql(label.version)))
-    run(con, copy_sql("kpi_truth", kpi_truth_sql(label)))
-    run(con, copy_sql("kpi_counts", kpi_counts_sql(kpi, tuple(service.slices), is_one_sided=label.is_one_sided)))
+    label, task = service.label, service.task
+    run(con, copy_sql("kpi_asked", kpi_asked_sql(asking_metric(service), label.version)))
+    run(con, copy_sql("kpi_truth", kpi_truth_sql(label, task)))
+    opposite = None if not label.is_one_sided else "not outcome" if task == "binary" else "0.0"
+    run(con, copy_sql("kpi_counts", kpi_counts_sql(kpi, tuple(service.slices), opposite)))
     run(con, copy_sql("kpi_days", kpi_days_sql(is_one_sided=label.is_one_sided)))
-    run(con, copy_sql("kpi_known", known_share_sql(completeness, is_one_sided=label.is_one_sided)))
+    has_one = label.is_one_sided or label.splits_at is None
+    run(con, copy_sql("kpi_known", known_share_sql(completeness, has_one=has_one)))
     run(con, single_days_sql(kpi.name, is_one_sided=label.is_one_sided))
     add_windows(con, kpi.name, history)
 
 
-def kpi_asked_sql(label_version: str) -> str:
+def asking_metric(service: MLService) -> str:
+    """The metric of ``quality`` whose questions the KPI answers too: of a mean over requests, where one is measured."""
+    measured = service.quality.metrics
+    return next((name for name in ("positive_share", "mae", "accuracy", "ctr") if name in measured), measured[0])
+
+
+def kpi_asked_sql(metric: str, label_version: str) -> str:
     """SQL of ``kpi_asked``: what ``quality`` was asked under one label definition, and why it had no answer."""
     return f"""
         select day, prediction_day, window_days, version, role, slice, label_version, n, completeness, state,
                case when state = 'open' then 'no label yet' else reason end as reason
         from quality
-        where metric = 'positive_share' and label_version = {literal(label_version)}
+        where metric = {literal(metric)} and label_version = {literal(label_version)}
           and (slice = {literal(ALL)} or role = {literal(SERVED)})
     """
 
 
-def kpi_truth_sql(label: LabelDefinition) -> str:
+def outcome_sql(label: LabelDefinition, task: str, value: str) -> str:
+    """SQL of what an expression calls ``outcome``: yes or no, a class by name (empty: none of them), a number."""
+    if task == "binary":
+        return f"{value} > 0.5"
+    if task == "multiclass":
+        classes = ", ".join(literal(name) for name in label.classes)
+        return f"case when {value} is not null then coalesce([{classes}][{value}::integer + 1], '') end"
+    return value
+
+
+def kpi_truth_sql(label: LabelDefinition, task: str) -> str:
     """SQL of ``kpi_truth``: what was held true about a request of the asked days, from one day until another.
 
-    Where silence counts as negative, it does so until the first label comes.
+    Where silence counts as negative, it does so until the first label comes. ``is_positive``: by which of both curves
+    a label arrives.
     """
     value = "coalesce(value, 0.0)" if label.is_one_sided else "value"
     silence = f"""
@@ -78,7 +97,8 @@ def kpi_truth_sql(label: LabelDefinition) -> str:
               and (l.event_at is null or l.event_at <= predicted_at + to_microseconds({label.window // MICROSECOND}))
             {silence if label.is_one_sided else ""}
         )
-        select request_id, day as from_day, {value} > 0.5 as outcome,
+        select request_id, day as from_day, {outcome_sql(label, task, value)} as outcome,
+               {"true" if label.splits_at is None else f"{value} > {label.splits_at!r}"} as is_positive,
                coalesce(lead(day) over (partition by request_id order by known_at), date '9999-12-31') as until_day
         from told
     """
@@ -94,11 +114,14 @@ def sums_of(*, is_one_sided: bool) -> Sequence[str]:
     return tuple(SUMS)[: None if is_one_sided else 2]
 
 
-def kpi_counts_sql(kpi: KpiPolicy, slices: Sequence[str], *, is_one_sided: bool) -> str:
+def kpi_counts_sql(kpi: KpiPolicy, slices: Sequence[str], opposite: str | None) -> str:
     """SQL of ``kpi_counts``: answers with a value of one outcome, by version, slice, and the days they are known on.
 
     Reads   ``predictions`` and ``kpi_truth``. Each answer is valued once, whatever the number of days that ask for it.
             Only what was served is split into slices.
+
+    Args:
+        opposite: SQL of the outcome that stands for silence, where positives hide among it.
     """
     named = "".join(f", json_extract_string(context, {literal('$.' + name)}) as {quote(name)}" for name in slices)
     parts = "".join(f", {literal(name + '=')} || coalesce({quote(name)}, 'null')" for name in slices)
@@ -106,14 +129,17 @@ def kpi_counts_sql(kpi: KpiPolicy, slices: Sequence[str], *, is_one_sided: bool)
     sums = ", ".join(
         f"coalesce(sum({'::hugeint * '.join(terms)}) filter (where {test}), 0)::hugeint as {name}{suffix}"
         for suffix, test in (("1", "is_positive"), ("0", "not is_positive"))
-        for name, terms in ((name, SUMS[name]) for name in sums_of(is_one_sided=is_one_sided))
+        for name, terms in ((name, SUMS[name]) for name in sums_of(is_one_sided=opposite is not None))
     )
+    other = "select *, null::bigint as other from valued"
+    if opposite is not None:
+        other = f"select *, {number} as other from (select * replace ({opposite} as outcome) from valued)"
     return f"""
         with own as (
-            select p.*, outcome, outcome as is_positive, from_day, until_day{named}
+            select p.*, outcome, is_positive, from_day, until_day{named}
             from predictions as p join kpi_truth using (request_id) where outcome is not null
         ), valued as (select *, {number} as value from own
-        ), turned as (select *, {number} as other from (select * replace (not outcome as outcome) from valued)
+        ), turned as ({other}
         ), split as (
             select day, prediction_day, from_day, until_day, decision, is_positive, value, other,
                    unnest([{{version: model_version, role: role, slice: {literal(ALL)}}}] || case when served then
@@ -150,16 +176,18 @@ def kpi_days_sql(*, is_one_sided: bool) -> str:
     """
 
 
-def known_share_sql(completeness: str, *, is_one_sided: bool) -> str:
-    """SQL of ``kpi_known``: the share of each outcome's labels that is known (``g1``, ``g0``), with its variances."""
-    negative = (
-        "1.0 as g0, 0.0 as v0, 0.0 as c" if is_one_sided else "n.value as g0, n.variance as v0, p.covariance as c"
-    )
+def known_share_sql(completeness: str, *, has_one: bool) -> str:
+    """SQL of ``kpi_known``: the share of each outcome's labels that is known (``g1``, ``g0``), with its variances.
+
+    ``has_one``: only positives arrive, or all labels share one curve.
+    """
+    negative = "1.0 as g0, 0.0 as v0, 0.0 as c" if has_one else "n.value as g0, n.variance as v0, p.covariance as c"
+    both = "" if has_one else "join shares as n using (day, label_version, age_days, slice)"
     return f"""
         with shares as (select * replace (coalesce(slice, {literal(ALL)}) as slice) from {completeness})
         select p.day, p.label_version, p.age_days, p.slice, p.value as g1, p.variance as v1, {negative}
-        from shares as p join shares as n using (day, label_version, age_days, slice)
-        where p.outcome = 'positive' and n.outcome = 'negative'
+        from shares as p {both}
+        where p.outcome = 'positive'{"" if has_one else " and n.outcome = 'negative'"}
     """
 
 

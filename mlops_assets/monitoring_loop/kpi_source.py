@@ -140,7 +140,7 @@ def sums_sql(own: KpiSource, *, is_day: bool) -> str:
     parts = "".join(f", {literal(name + '=')} || coalesce({quote('slice_' + name)}, 'null')" for name in own.slices)
     version = f"""
             union all
-            select u.day, u.prediction_day, w.version, w.role, {literal(ALL)} as slice, value, weight
+            select u.day, u.prediction_day, w.version, w.role, unnest([{literal(ALL)}{parts}]) as slice, value, weight
             from kpi_units as u join kpi_answerers as w using (day, prediction_day, unit)"""
     return f"""
         select day, prediction_day, version, role, slice, count(*) as counted, sum(weight)::bigint as n,

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from mlops_assets.service.policy import Identifier, Policy
 
 KPI_COLUMNS = ("score", "decision", "outcome")
-"""What a value expression may read, beside the declared slices: a number 0 to 1, and two booleans."""
+"""What a value expression may read, beside the declared slices: a number, a boolean, and what happened."""
 
 
 class KpiSource(Policy):
@@ -50,7 +50,9 @@ class KpiPolicy(Policy):
     Declared are either the values of a true and of a false alarm (and of a positive without an alarm), or one
     SQL expression over ``score``, ``decision``, ``outcome`` and the declared slices, for instance
     ``case when decision then 3 * outcome::integer - 1 else 0 end``, or a ``source`` of its own. The decision is the
-    one that was logged (``model.threshold``). The unit is text for people: *EUR per flight*.
+    one that was logged (``model.threshold``). The outcome is a boolean of a yes-or-no service, the number of one that
+    tells numbers (``-abs(score - outcome)``), the name of the class, or the gain of a ranked row. The unit is text for
+    people: *EUR per flight*.
     """
 
     name: Identifier

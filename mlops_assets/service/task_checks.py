@@ -89,8 +89,13 @@ def _only_for_yes_or_no(service: "MLService") -> Iterator[Problem]:
         yield "quality > calibration", f"observed beside predicted positives say nothing of {task}.", "Leave it out."
     if service.quality.estimates and service.task != "multiclass":
         yield "quality > estimates", f"a day of {task} cannot be estimated before its labels.", "Leave it out."
-    if service.quality.kpi is not None:
-        yield "quality > kpi", f"its value is about decisions and yes-or-no outcomes, not {task}.", "Leave it out."
+    kpi = service.quality.kpi
+    if kpi is not None and kpi.source is None and kpi.expression is None:
+        yield (
+            "quality > kpi",
+            f"values of true and of false alarms are about yes or no, not {task}.",
+            "Declare an expression over score, outcome and slices, or a source.",
+        )
     for label in service.labels:
         if label.noise is not None and (service.task != "multiclass" or not label.noise.confusion):
             fix = "Declare confusion." if service.task == "multiclass" else "Leave it out."
@@ -147,12 +152,12 @@ def _of_lists(service: "MLService") -> Iterator[Problem]:
         yield (
             "quality > metrics",
             "'revenue_per_impression' needs what an outcome is worth.",
-            "Declare label.kpi, with labels of the same request.",
+            "Declare label.kpi.",
         )
 
 
 def _has_worth(label: LabelDefinition) -> bool:
-    return label.kpi is not None and label.attribution == "same_request"
+    return label.kpi is not None
 
 
 def _listed(names: set[str]) -> str:

@@ -64,7 +64,7 @@ LABELS = Table(
         ("request_id", "VARCHAR", "the request it is about"),
         ("label_version", "VARCHAR", "definition that read the outcome"),
         ("value", "DOUBLE", "1 or 0, a number, or the place of a class from 0; null: the outcome was withdrawn"),
-        ("kpi", "DOUBLE", "what the outcome is worth, if the definition says; attributed labels have none"),
+        ("kpi", "DOUBLE", "what the outcome is worth, if the definition says"),
         ("event_at", "TIMESTAMP", "when the outcome happened"),
         ("known_at", "TIMESTAMP", "when it could first be known"),
         ("source", "VARCHAR", "source and generation it came from"),

@@ -42,7 +42,7 @@ def day_of(hour: float) -> date:
 def label(rule: str = "last") -> LabelDefinition:
     return LabelDefinition(
         version="default_v1", source="payments", value="defaulted", window_hours=48, never_labelled="loans not taken",
-        attribution=rule, entity="customer", request_entity="customer",
+        attribution=rule, entity="customer", request_entity="customer", kpi="100 * length(request)",
     )  # fmt: skip
 
 
@@ -61,6 +61,30 @@ def told(
         events = [(who, value, (known - at(0)) / timedelta(hours=1)) for who, value, known in listed]
         watched = f"select day, avg(unattributed), avg(several_candidates) from ({profile()}) group by day"
         return events, {day: (alone, several) for day, alone, several in rows(con, watched)}
+
+
+def worths(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[tuple[str, float | None, float | None]]:
+    """Request, value and worth of every label event, in the order in which they became known."""
+    with open_engine() as con:
+        fill(con, requests, outcomes, [FIRST + timedelta(days=n) for n in range(12)])
+        found = candidates_sql(label(), SOURCE, stored="stored", listed="listed", predictions="predictions")
+        run(con, copy_sql("candidates", found))
+        run(con, copy_sql("held", held_sql("candidates")))
+        run(con, BY_NAME["labels"].create_sql())
+        run(con, attributed_events_sql(label(), held="held", into="labels"))
+        return rows(con, "select request_id, value, kpi from labels order by known_at, value nulls first")
+
+
+def test_an_outcome_takes_what_it_is_worth_with_it() -> None:
+    """A better request that is logged late gets the outcome and its worth; the one that had it keeps neither."""
+    early, late = ("early", "ann", 1.0, 1.0), ("late", "ann", 5.0, 30.0)
+    assert worths([early, late], [("loan", 1, "ann", True, 10.0, 26.0)]) == [
+        ("early", 1.0, 400.0),
+        ("early", None, None),
+        ("late", 1.0, 400.0),
+    ]
+    of_two = worths([early], [("loan", 1, "ann", True, 10.0, 26.0), ("second", 1, "ann", True, 12.0, 50.0)])
+    assert of_two == [("early", 1.0, 400.0), ("early", 1.0, 600.0)], "of two outcomes the newer one, and its worth"
 
 
 def profile() -> str:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from toy_tasks import a_task_service
 from toy_world import a_service
 
-from mlops_assets import DeclarationError, KpiPolicy, MLService
+from mlops_assets import DeclarationError, KpiPolicy, MLService, QualityPolicy
 from mlops_assets.adapters.engine import frame, open_engine, put, run
 from mlops_assets.monitoring_loop.kpi import measure_kpi
 from mlops_assets.tables import BY_NAME
@@ -61,11 +62,14 @@ def told(con: duckdb.DuckDBPyConnection, labels: Sequence[tuple[str, float | Non
     add(con, "labels", [{**row, "request_id": r, "value": y} for r, y in labels])
 
 
-def asked(con: duckdb.DuckDBPyConnection, day: date, last: date, length: int, state: str = "final") -> None:
+def asked(
+    con: duckdb.DuckDBPyConnection, day: date, last: date, length: int, state: str = "final", *,
+    metric: str = "positive_share",
+) -> None:  # fmt: skip
     for version, role in (("m1", "champion"), ("served", "served")):
         add(con, "quality", [{
             "day": day, "prediction_day": last, "window_days": length, "version": version, "role": role,
-            "slice": "all", "metric": "positive_share", "label_version": "late10_v1", "n": 4, "n_labelled": 4,
+            "slice": "all", "metric": metric, "label_version": "late10_v1", "n": 4, "n_labelled": 4,
             "completeness": 1.0, "state": state,
         }])  # fmt: skip
 
@@ -205,6 +209,40 @@ def test_a_slice_has_a_value_of_its_own(con):
     for length in (1, 7):
         total = found[found["window_days"] == length].set_index("slice")["total"]
         assert total.to_dict() == {"all": 2.0, "depot=north": 3.0, "depot=south": -1.0}
+
+
+OF_TASK = {
+    "regression": ("mae", "-abs(score - outcome)", [2.0, 5.0, 9.0], -13.3),
+    "multiclass": ("accuracy", "case outcome when 'box' then 2.0 when '' then -1.0 else 0.0 end", [1, 1, -1], 3.0),
+    "ranking": ("ctr", "3 * outcome", [1.0, 2.0, 0.0], 9.0),
+}
+"""Task -> the metric that asks, an expression, three labels of answers of 0.9, and what they are worth together."""
+
+
+@pytest.mark.parametrize("task", OF_TASK)
+def test_an_expression_values_numbers_classes_and_gains(con, task):
+    """Final, all three answers count; fresh, each stands for two of which one has been told."""
+    metric, expression, labels, total = OF_TASK[task]
+    kpi, declared = KpiPolicy(name="saved", unit="EUR", expression=expression), a_task_service(task)
+    label = declared.label.model_copy(update={"version": "late10_v1"})
+    service = a_task_service(
+        task, label=label, quality=QualityPolicy(metrics=declared.quality.metrics, kpi=kpi, min_labels=1)
+    )
+    tuesday, wednesday = (MONDAY + timedelta(days=back) for back in (1, 2))
+    answered(con, MONDAY, [(r, False, y) for r, y in zip("abc", labels, strict=True)], tuesday)
+    run(con, "delete from quality")
+    asked(con, wednesday, MONDAY, 1, metric=metric)
+    asked(con, tuesday, MONDAY, 1, "provisional", metric=metric)
+    add(con, "completeness", [
+        {"day": tuesday, "label_version": "late10_v1", "age_days": 1, "outcome": outcome, "slice": "all", "value": 0.5,
+         "variance": 0.0, "covariance": 0.0}
+        for outcome in (("positive", "negative") if task == "ranking" else ("positive",))
+    ])  # fmt: skip
+    fresh, final = kpi_rows(con, [tuesday, wednesday], service).to_dict("records")
+    assert final["total"] == pytest.approx(total) and final["n_labelled"] == 3
+    assert fresh["total"] == pytest.approx(2 * total) and fresh["value"] == pytest.approx(
+        2 * total / 3 if task == "ranking" else total / 3
+    )
 
 
 def test_a_value_that_cannot_be_computed_fails_when_it_is_declared():

@@ -120,6 +120,7 @@ def test_a_session_counts_for_the_version_that_serves_its_bucket(con):
     assert (one(found, version="f1")["value"], one(found, version="f1")["role"]) == (20.0, "fallback")
     assert (one(found, version="m1")["value"], one(found, version="m1")["n"]) == (1.0, 1)
     assert one(found, slice="depot=north")["n"] == 3
+    assert one(found, slice="depot=north", version="f1")["value"] == 20.0
 
 
 def test_where_a_log_is_read_a_session_counts_for_the_version_that_answered_it(con):

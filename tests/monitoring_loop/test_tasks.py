@@ -280,7 +280,10 @@ def test_a_metric_of_another_task_is_refused_by_name() -> None:
     [
         ({"calibration": CalibrationMonitor()}, "quality > calibration: observed beside predicted positives say"),
         ({"estimates": True}, "quality > estimates: a day of task 'regression' cannot be estimated"),
-        ({"kpi": KpiPolicy(name="eur", unit="EUR", expression="score")}, "quality > kpi: its value is about decisions"),
+        (
+            {"kpi": KpiPolicy(name="eur", unit="EUR", value_per_true_alarm=3, value_per_false_alarm=-1)},
+            "quality > kpi: values of true and of false alarms are about yes or no, not task 'regression'. Declare an",
+        ),
     ],
 )
 def test_what_only_yes_or_no_can_have_is_refused_in_words(quality: dict[str, Any], part: str) -> None:
