@@ -7,6 +7,7 @@ import duckdb
 
 from mlops_assets.adapters.engine import put, run
 from mlops_assets.adapters.ledger import Row
+from mlops_assets.closing import arriving
 from mlops_assets.closing.known import KnownGeneration
 from mlops_assets.closing.world import World, arrow, source_columns
 from mlops_assets.feedback_loop.prediction_log import bucket_sql
@@ -45,8 +46,9 @@ def measure_kpis(
     if world.service.quality.kpi is None:
         return
     reach = timedelta(days=history_days(world.service) if own is None else kpi_source.reach_days(world.service))
+    back = max(reach, timedelta(days=arriving.history_days(own) if own else 0))
     world.lake.view(
-        con, table.name, table.columns, name="closed_kpi", first=first - reach, last=first - timedelta(days=1)
+        con, table.name, table.columns, name="closed_kpi", first=first - back, last=first - timedelta(days=1)
     )
     if own is None:
         measure_kpi(con, world.service, days=days, history="closed_kpi", completeness="completeness")
@@ -66,6 +68,7 @@ def measure_kpis(
         answerers=kpi_source.logged_sql("predictions") if world.service.is_monitor_only else routed,
         days=days, history="closed_kpi", blocked=blocked,
     )  # fmt: skip
+    arriving.correct_fresh_days(con, world.service.quality.kpi.name, own, days=days, history="closed_kpi")
 
 
 def own_source(world: World) -> KpiSource | None:

@@ -14,6 +14,9 @@ from mlops_assets.service.kpi import KpiSource
 from mlops_assets.service.service import MLService
 from mlops_assets.service.sources import Source
 
+ARRIVE = "units of this day arrive until "
+"""How the reason of a day begins that is not settled."""
+
 
 def reach_days(service: MLService) -> int:
     """Days before a measured day whose files and rows of ``kpi`` must be at hand; older news restates nothing."""
@@ -157,11 +160,9 @@ def own_days_sql(name: str, own: KpiSource, blocked: Collection[date]) -> str:
 
     A day that nothing is told about, that is blocked, or whose units are still arriving, has a row that says so.
     """
-    half = f"{Z95!r} * sqrt(greatest(squares - total * total / counted, 0) / (counted - 1) / counted)"
-    half = "null::double" if own.grain == "day" else f"case when counted > 1 then {half} end"
     closed = ", ".join(literal(day) for day in sorted(blocked)) or "null"
     reason = f"""case when prediction_day in ({closed}) then 'blocked'
-                      when state = 'provisional' then 'units of this day arrive until ' ||
+                      when state = 'provisional' then '{ARRIVE}' ||
                           (prediction_day + {own.settles_after_days})::date
                       when coalesce(n, 0) = 0 then 'source {own.source} says nothing about this day' end"""
     return f"""
@@ -171,7 +172,7 @@ def own_days_sql(name: str, own: KpiSource, blocked: Collection[date]) -> str:
                    coalesce(slice, {literal(ALL)}) as slice, n, counted, total, squares,
                    nullif({reason}, '') as reason
             from kpi_singles as a left join kpi_sums using (day, prediction_day)
-        ), valued as (select *, case when reason is null then total / n end as value, {half} as half from found)
+        ), valued as (select *, case when reason is null then total / n end as value, {half_of(own)} as half from found)
         select day, prediction_day, 1 as window_days, version, role, slice, {literal(name)} as kpi,
                '' as label_version, round(value, 9) as value, round(value - half, 9) as low,
                round(value + half, 9) as high, coalesce(total, 0) as total,
@@ -180,6 +181,37 @@ def own_days_sql(name: str, own: KpiSource, blocked: Collection[date]) -> str:
                case when value is null then 'not_measured' else state end as state, reason
         from valued
     """
+
+
+def fresh_days_sql(name: str, own: KpiSource) -> str:
+    """SQL that gives days that are not settled their probable value: the mean so far, corrected for what is to come.
+
+    Reads ``kpi_sums`` and ``kpi_arrival(day, age, units, worth, variance)``: shares of both that have come. The
+    interval adds what the shares owe to their error and to the speed of a day, by the delta method.
+    """
+    return f"""
+        update kpi set value = round(f.value, 9), low = round(f.value - f.half, 9), high = round(f.value + f.half, 9),
+               expected = round(f.n / f.units, 9), completeness = round(f.units, 9), state = 'provisional',
+               reason = null
+        from (
+            select *, sqrt(pow(half_so_far * units / worth, 2) + pow({Z95!r} * value, 2) * variance) as half
+            from (
+                select s.*, a.units, a.worth, a.variance, total / n * units / worth as value,
+                       {half_of(own)} as half_so_far
+                from kpi_sums as s join kpi_arrival as a on a.day = s.day and a.age = s.day - s.prediction_day
+                where n > 0
+            )
+        ) as f
+        where kpi.day = f.day and kpi.prediction_day = f.prediction_day and kpi.version = f.version
+          and kpi.role = f.role and kpi.slice = f.slice and kpi.window_days = 1 and kpi.kpi = {literal(name)}
+          and kpi.reason like '{ARRIVE}%'
+    """
+
+
+def half_of(own: KpiSource) -> str:
+    """SQL of half the interval of a mean per unit; at day grain there is none."""
+    half = f"{Z95!r} * sqrt(greatest(squares - total * total / counted, 0) / (counted - 1) / counted)"
+    return "null::double" if own.grain == "day" else f"case when counted > 1 then {half} end"
 
 
 def windows_asked_sql(name: str, history: str, lengths: Sequence[int]) -> str:

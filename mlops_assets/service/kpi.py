@@ -20,8 +20,9 @@ class KpiSource(Policy):
     version that answered the request of this id. At grain *day* a row is about the whole day: ``unit`` is how many
     units it counts (none: one, the day), and only what was *served* has a value.
 
-    ``settles_after_days``: a day is final so many days after it; until then it is not measured. ``slices`` give a
-    unit its declared slices, as expressions over its first row of the day.
+    ``settles_after_days``: a day is final so many days after it; until then its value is corrected for what has not
+    come, once ten days have settled. ``slices`` give a unit its declared slices, as expressions over its first row of
+    the day.
     """
 
     source: Identifier

@@ -26,6 +26,7 @@ from mlops_assets import (
     UnknownNameError,
 )
 from mlops_assets.adapters.engine import frame, open_engine, put, register_days, run
+from mlops_assets.closing.arriving import correct_fresh_days
 from mlops_assets.monitoring_loop.kpi_source import logged_sql, measure_own_kpi, routed_sql
 from mlops_assets.tables import BY_NAME
 
@@ -160,23 +161,40 @@ def test_a_corrected_file_counts_from_the_day_that_knows_it(con):
     assert one(found, day=TUESDAY, prediction_day=MONDAY)["total"] == 120.0
 
 
+def seen_before(con: duckdb.DuckDBPyConnection) -> None:
+    """Twelve days before Monday: half of the sessions came on the next day, and spent three times as much."""
+    row = {"window_days": 1, "version": "served", "role": "served", "slice": "all", "kpi": "revenue", "state": "final"}
+    past = [MONDAY - timedelta(days=back) for back in range(2, 14)]
+    put(con, "given_rows", pd.DataFrame([
+        {**row, "day": day + timedelta(days=age), "prediction_day": day, "n": n, "total": total}
+        for place, day in enumerate(past)
+        for age, n, total in ((0, 50 + place, 500.0), (1, 100 + 2 * place, 2000.0))
+    ]))  # fmt: skip
+    run(con, "insert into closed_kpi by name select * from given_rows")
+
+
 @pytest.mark.slow
-def test_a_block_of_days_gives_what_its_days_give_one_by_one(con):
+@pytest.mark.parametrize("settles", [0, 1])
+def test_a_block_of_days_gives_what_its_days_give_one_by_one(con, settles):
+    own = REVENUE.model_copy(update={"settles_after_days": settles})
+    seen_before(con)
     days = [MONDAY + timedelta(days=n) for n in range(4)]
     for n, day in enumerate(days):
         back = days[max(n - 2, 0)]
         delivered(con, day, [("a", 0.1 * n, day), ("z", 0.7, day), ("q", 3.3, back), (f"c{n}", 1 / 3, back)])
-    together = measured(con, days)
+    everything = "select * from {} where day >= ? order by day, window_days, prediction_day, version, slice"
+    measured(con, days, own)
+    correct_fresh_days(con, "revenue", own, days=days, history="closed_kpi")
+    together = frame(con, everything.format("kpi"), [MONDAY])
     run(con, "delete from kpi")
     for day in days:
+        measured(con, [day], own)
+        correct_fresh_days(con, "revenue", own, days=[day], history="closed_kpi")
         run(con, "insert into closed_kpi select * from kpi")
         run(con, "delete from kpi")
-        measured(con, [day])
-    run(con, "insert into closed_kpi select * from kpi")
-    apart = frame(con, "select * from closed_kpi order by day, window_days, prediction_day, version, slice")
-    pd.testing.assert_frame_equal(apart.drop(columns=["day", "prediction_day"]),
-                                  together.drop(columns=["day", "prediction_day"]))  # fmt: skip
-    assert (together["state"] == "restated").any()
+    apart = frame(con, everything.format("closed_kpi"), [MONDAY])
+    pd.testing.assert_frame_equal(apart, together)
+    assert ("provisional" if settles else "restated") in set(together["state"])
 
 
 def test_a_day_that_is_not_settled_is_not_measured_and_says_until_when(con):
@@ -188,6 +206,30 @@ def test_a_day_that_is_not_settled_is_not_measured_and_says_until_when(con):
     assert np.isnan(early["value"]) and early["state"] == "not_measured" and early["total"] == 10.0
     assert early["reason"] == "units of this day arrive until 2024-03-05"
     assert one(found, day=TUESDAY, prediction_day=MONDAY)["value"] == 15.0
+
+
+def test_a_day_that_is_not_settled_has_the_value_it_will_probably_have(con):
+    """Half of a day's sessions come on the next day and spend three times as much: 10 so far means 20 in the end."""
+    slow = REVENUE.model_copy(update={"settles_after_days": 1})
+    seen_before(con)
+    delivered(con, MONDAY, [(session, revenue, MONDAY) for session, revenue in (("a", 8), ("b", 12), ("z", 10))])
+    measured(con, [MONDAY], slow)
+    correct_fresh_days(con, "revenue", slow, days=[MONDAY], history="closed_kpi")
+    found = frame(con, "select * from kpi where window_days = 1")
+    found = found.assign(day=found["day"].dt.date, prediction_day=found["prediction_day"].dt.date)
+    fresh = one(found, prediction_day=MONDAY)
+    assert fresh["state"] == "provisional" and pd.isna(fresh["reason"])
+    assert fresh["value"] == pytest.approx(20.0) and fresh["completeness"] == pytest.approx(0.5)
+    assert (fresh["total"], fresh["n"], fresh["expected"]) == (30.0, 3, pytest.approx(6.0))
+    assert fresh["low"] < 20.0 - 2 * 1.96 * np.std([8, 12, 10], ddof=1) / np.sqrt(3), "the days have differed, too"
+    assert one(found, prediction_day=MONDAY, version="f1")["value"] == pytest.approx(20.0), "a version shares the curve"
+
+    run(con, "delete from closed_kpi where prediction_day < ?", [MONDAY - timedelta(days=8)])
+    run(con, "delete from kpi")
+    measured(con, [MONDAY], slow)
+    correct_fresh_days(con, "revenue", slow, days=[MONDAY], history="closed_kpi")
+    left = frame(con, "select * from kpi where window_days = 1 and prediction_day = ?", [MONDAY])
+    assert set(left["state"]) == {"not_measured"}, "eight days are no curve"
 
 
 def test_silence_and_a_blocked_day_are_no_zero(con):
