@@ -370,6 +370,7 @@ def test_a_window_is_its_rows_put_together_of_everybody_and_of_a_slice():
     assert max(counts) >= 2000 > 200 > min(counts)
 
 
+@pytest.mark.slow
 def test_slices_may_have_fewer_windows_than_the_whole():
     world = a_busy_world(12, 20)
     service = a_service(min_labels=1, slices={"origin": "origin"}, slice_windows_days=(7,))
