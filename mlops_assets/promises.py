@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 from mlops_assets.adapters.engine import literal
 from mlops_assets.adapters.landing import deliveries
+from mlops_assets.closing.meanings import new_meanings
 from mlops_assets.closing.world import World
 from mlops_assets.errors import DeclarationError, MlopsError, UnknownNameError
 from mlops_assets.monitoring_loop.coverage import Around, Gap, gaps, proposed
@@ -32,7 +33,8 @@ def promises(world: World) -> Iterator[Line]:
     """What was promised: (what, in words) per line.
 
     Raises:
-        DeclarationError: a contract suite or a factory that cannot be loaded.
+        DeclarationError: a contract suite or a factory that cannot be loaded, or a label version that means something
+            else than when it was first used.
     """
     service = world.service
     features = service.feature_set
@@ -46,6 +48,8 @@ def promises(world: World) -> Iterator[Line]:
     for source in service.sources:
         yield f"source {source.name}", _source(world, source)
     yield "features", f"{len(features.names)} in {len(service.views)} views, version {features.version}"
+    if world.lake.tables():  # asking would make a ledger
+        new_meanings(world)
     label = service.label
     yield (
         "label",

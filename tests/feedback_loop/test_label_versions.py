@@ -23,6 +23,7 @@ from mlops_assets.feedback_loop.label_comparison import label_agreement_sql, lab
 from mlops_assets.feedback_loop.labels import label_timing_sql
 from mlops_assets.monitoring_loop.drift import find_drift
 from mlops_assets.monitoring_loop.profiles import Profiled, insert_profiles_sql, profile_labels
+from mlops_assets.promises import promises
 from mlops_assets.status import status_lines, status_of
 from mlops_assets.summary import summary_lines
 
@@ -123,6 +124,9 @@ def test_a_changed_meaning_without_a_new_version_is_refused(both: World) -> None
         "service 'parcels' > label 'late10_v1': value was 'delay_min > 10' and is 'delay_min > 30', under the same "
         "version. Give the new meaning a new version, and keep the old one beside it while you compare them."
     )
+    with pytest.raises(DeclarationError) as checked:
+        list(promises(again))
+    assert str(checked.value) == str(refused.value), "a check says so before a day is closed"
 
 
 BY_CUSTOMER = LabelDefinition(
