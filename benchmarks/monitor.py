@@ -7,7 +7,11 @@ service's own policy and known events:
    beside the rules everybody knows on the same profiles, and every incident with what the raw rows say about it;
 2. faults from ``monitor_faults.py`` injected at random dates; a hit counts only on a day that is quiet without the
    fault; share of episodes detected with Wilson's 95 % interval, share seen on the first day, mean delay in days;
-3. the smallest shift of a mean that would be seen on 80 % of days, per feature.
+3. the same fault again, 40 days after one that nobody confirmed; and faults that never end, through the incidents;
+4. the smallest shift of a mean that would be seen on 80 % of days, per feature;
+5. what the home's own ledger says: everything that people were asked, the furlough of April, Thanksgiving.
+
+Small lasting harm, which no feature shows, is injected by ``small_harm.py``.
 
     python benchmarks/monitor.py                        # a home replayed to December, see MLOPS_HOME
     python benchmarks/monitor.py --dates 2 --seed 7
@@ -20,37 +24,38 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from math import sqrt
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pandas as pd
 import yaml
 from monitor_faults import CATALOGUE, SCHEDULE, Fault
+from monitor_incidents import home_tables, permanent_table
+from monitor_year import Year, seen_on, with_fault
 
-from mlops_assets.adapters.engine import frame, open_engine, quote, run
+from mlops_assets.adapters.engine import frame, open_engine
 from mlops_assets.adapters.home import Home
 from mlops_assets.closing.drifting import source_of
 from mlops_assets.closing.world import World
-from mlops_assets.monitoring_loop.bins import LEARNING_DAYS, Bins, learn_bins
+from mlops_assets.monitoring_loop.bins import LEARNING_DAYS
 from mlops_assets.monitoring_loop.distances import Reference, plain_distance
-from mlops_assets.monitoring_loop.drift import Limits, find_drift, history_days, series_from_profiles, size_gates
-from mlops_assets.monitoring_loop.events import explain, known_events
+from mlops_assets.monitoring_loop.drift import Limits
+from mlops_assets.monitoring_loop.events import known_events
+from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.grid import FEATURES, Grid
+from mlops_assets.monitoring_loop.incidents import with_upstream_causes
 from mlops_assets.monitoring_loop.plain_rules import measures
-from mlops_assets.monitoring_loop.profiles import FrozenBins, profile_features, profile_scores
 from mlops_assets.service.drifting import KnownEvent
-from mlops_assets.service.monitoring import DriftPolicy
+from mlops_assets.service.service import MLService
 from mlops_assets.services import find_service
-from mlops_assets.tables import BY_NAME
 
 PERIODS = {
     "April-August": (date(2013, 4, 1), date(2013, 8, 31)),
-    "September-December": (date(2013, 9, 1), date(2013, 12, 21)),
+    "September-December": (date(2013, 9, 1), date(2013, 12, 31)),
 }
 QUIET_DAYS = 3
 QUARTER = 91
@@ -65,110 +70,6 @@ EVIDENCE = ("storm", "thunderstorm", "atc", "feed", "holiday", "holiday_travel")
 """Kinds of public events that inputs of every flight can show; an accident at one airport is none."""
 Alarms = dict[str, set[tuple[date, str]]]
 """Method -> (day, column) on which it asks a person to look."""
-
-
-@dataclass
-class Year:
-    """A replayed year in the engine, its profiles as series, and what is needed to profile broken rows the same way."""
-
-    con: duckdb.DuckDBPyConnection
-    world: World
-    version: str
-    numeric: list[str]
-    categorical: list[str]
-    bins: dict[str, Bins]
-    series: pd.DataFrame
-    days: list[date] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, con: duckdb.DuckDBPyConnection, world: World) -> "Year":
-        """Profile everything once; bins from the first days, as the service itself learns them."""
-        features = world.service.feature_set
-        for name in ("features", "predictions", "labels"):
-            world.lake.view(con, name, BY_NAME[name].columns, name=f"stored_{name}", is_open=name == "features")
-            run(con, copied_sql(name))
-        there = set(frame(con, described_sql("features"))["column_name"])
-        categorical = [name for name in features.names if name in features.categorical and name in there]
-        numeric = [name for name in features.names if name not in features.categorical and name in there]
-        version = frame(con, usual_version_sql())["feature_version"][0]
-        days = [day.date() for day in frame(con, days_sql())["day"]]
-        run(con, learning_sql(days[LEARNING_DAYS]))
-        bins = learn_bins(con, "learning", numeric=numeric, categorical=categorical)
-        run(con, BY_NAME["profiles"].create_sql())
-        frozen = FrozenBins(bins, dict.fromkeys(bins, days[LEARNING_DAYS]))
-        profile_features(
-            con, features="features", feature_version=version, numeric=numeric, categorical=categorical, days=days,
-            into="profiles", frozen=frozen,
-        )  # fmt: skip
-        profile_scores(con, predictions="predictions", days=days, into="profiles")
-        run(con, roles_sql(version))
-        series = series_from_profiles(con, profiles="profiles", roles="roles")
-        return cls(con, world, version, numeric, categorical, bins, series, days)
-
-    def judge(self, series: pd.DataFrame, days: Sequence[date], count: int | None = None) -> pd.DataFrame:
-        """Findings with known events, as the service has them."""
-        policy = self.world.service.drift
-        found = find_drift(
-            series, days=days, policy=policy, critical=policy.critical_features, blocked=(), series_count=count
-        )
-        return explain(found, known_events(policy), size_gates(policy), earlier=found.iloc[:0])
-
-    def rows(self, days: Sequence[date]) -> pd.DataFrame:
-        """Feature rows of some days."""
-        return frame(self.con, rows_sql(min(days), max(days)))
-
-    def profiled(self, rows: pd.DataFrame, days: Sequence[date], columns: Sequence[str]) -> pd.DataFrame:
-        """Series rows of some columns over broken rows."""
-        self.con.register("broken", rows)
-        run(self.con, BY_NAME["profiles"].create_sql("broken_profiles"))
-        profile_features(
-            self.con, features="broken", feature_version=self.version, days=days, into="broken_profiles",
-            numeric=[name for name in columns if name in self.numeric],
-            categorical=[name for name in columns if name in self.categorical], frozen=FrozenBins(self.bins, {}),
-        )  # fmt: skip
-        self.con.unregister("broken")
-        return series_from_profiles(self.con, profiles="broken_profiles", roles="roles")
-
-
-def copied_sql(name: str) -> str:
-    """SQL that keeps a stored table in the engine."""
-    kept = "filled_on is null" if name == "features" else "true"  # labels: every event, the newest counts
-    return f"create or replace temp table {quote(name)} as select * from {quote('stored_' + name)} where {kept}"
-
-
-def described_sql(name: str) -> str:
-    """SQL of the columns of a table."""
-    return f"select column_name from (describe {quote(name)})"
-
-
-def usual_version_sql() -> str:
-    """SQL of the feature version with most rows."""
-    return "select feature_version from features group by 1 order by count(*) desc, 1 limit 1"
-
-
-def days_sql() -> str:
-    """SQL of the days with features."""
-    return "select distinct day from features order by day"
-
-
-def learning_sql(before: date) -> str:
-    """SQL of the rows that bins are learned from."""
-    return f"create or replace temp table learning as select * from features where day < DATE '{before}'"
-
-
-def rows_sql(first: date, last: date) -> str:
-    """SQL of feature rows in a fixed order."""
-    return f"select * from features where day between DATE '{first}' and DATE '{last}' order by request_id"
-
-
-def roles_sql(version: str) -> str:
-    """SQL of whose features and whose score stand for a day: one feature version, and what was served."""
-    return f"""
-        create or replace temp view roles as
-        select prediction_day as day, '{version}' as feature_version,
-               nullif(arg_max(model_version, (predicted_at, request_id)), 'prior') as model_version
-        from predictions where served group by 1
-    """
 
 
 def alarms_of(found: pd.DataFrame) -> set[tuple[date, str]]:
@@ -228,28 +129,49 @@ class Incident:
     columns: tuple[str, ...]
 
 
-def incidents(alarms: set[tuple[date, str]], source: dict[str, str]) -> list[Incident]:
-    """Group alarms by source: one that comes within three days of the last belongs to it."""
+@dataclass(frozen=True)
+class Causes:
+    """Where columns come from, and which source follows which: what the service groups its findings by."""
+
+    source: dict[str, str]
+    sources: frozenset[str]
+    follows: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, service: MLService) -> "Causes":
+        """As declared."""
+        names = frozenset(source.name for source in service.sources)
+        return cls(source_of(service.views), names, service.incidents.follows)
+
+    def upstream(self, day: date, columns: Sequence[str], known: Sequence["Incident"]) -> dict[str, str]:
+        """Cause of each column that moved on a day, beside the incidents that go on."""
+        findings = [Finding("moderate", self.source.get(name, f"drift:{name}"), name, 0.0, name) for name in columns]
+        going_on = {
+            one.cause: {self.source[name] for name in one.columns if name in self.source}
+            for one in known
+            if (day - one.days[-1]).days <= QUIET_DAYS
+        }
+        found = with_upstream_causes(findings, self.sources, self.follows, going_on)
+        return {one.subject: one.cause for one in found}
+
+
+def incidents(alarms: set[tuple[date, str]], causes: Causes) -> list[Incident]:
+    """Group alarms by upstream-most cause: one that comes within three days of the last belongs to it."""
     found: list[Incident] = []
-    by_cause: dict[str, list[tuple[date, str]]] = {}
-    for day, column in sorted(alarms):
-        by_cause.setdefault(source.get(column, column), []).append((day, column))
-    for cause, listed in sorted(by_cause.items()):
-        run_of: list[tuple[date, str]] = []
-        for day, column in listed:
-            if run_of and (day - run_of[-1][0]).days > QUIET_DAYS:
-                found.append(_incident(cause, run_of))
-                run_of = []
-            run_of.append((day, column))
-        found.append(_incident(cause, run_of))
+    for day in sorted({day for day, _ in alarms}):
+        moved = causes.upstream(day, sorted(column for d, column in alarms if d == day), found)
+        for cause in sorted(set(moved.values())):
+            columns = {column for column, its in moved.items() if its == cause}
+            last = next((one for one in reversed(found) if one.cause == cause), None)
+            if last is not None and (day - last.days[-1]).days <= QUIET_DAYS:
+                found.remove(last)
+                found.append(Incident(cause, (*last.days, day), tuple(sorted({*last.columns, *columns}))))
+            else:
+                found.append(Incident(cause, (day,), tuple(sorted(columns))))
     return sorted(found, key=lambda one: one.days)
 
 
-def _incident(cause: str, listed: list[tuple[date, str]]) -> Incident:
-    return Incident(cause, tuple(sorted({d for d, _ in listed})), tuple(sorted({c for _, c in listed})))
-
-
-def quiet_table(name: str, span: tuple[date, date], alarms: Alarms, source: dict[str, str]) -> None:
+def quiet_table(name: str, span: tuple[date, date], alarms: Alarms, causes: Causes) -> None:
     """Print alarms, alarmed days and incidents per quarter of every method."""
     first, last = span
     quarters = ((last - first).days + 1) / QUARTER
@@ -257,7 +179,7 @@ def quiet_table(name: str, span: tuple[date, date], alarms: Alarms, source: dict
     print(f"{'method':<24}{'alarms':>9}{'alarmed days':>14}{'incidents':>11}{'95 % of incidents':>20}")
     for method, found in alarms.items():
         here = {(day, column) for day, column in found if first <= day <= last}
-        days, count = len({day for day, _ in here}), len(incidents(here, source))
+        days, count = len({day for day, _ in here}), len(incidents(here, causes))
         low, high = poisson(count)
         interval = f"{low / quarters:.1f} .. {high / quarters:.1f}"
         print(
@@ -301,12 +223,12 @@ def worst_days(year: Year) -> dict[date, str]:
     }
 
 
-def facts(year: Year, found: pd.DataFrame, source: dict[str, str]) -> None:
+def facts(year: Year, found: pd.DataFrame, causes: Causes) -> None:
     """Print every incident of this monitor with what else is known about its days."""
     bad = worst_days(year)
     told = yaml.safe_load((Path(__file__).parent / "data" / "flights_events.yaml").read_text())["events"]
     real = 0
-    listed = incidents(alarms_of(found), source)
+    listed = incidents(alarms_of(found), causes)
     print(
         "\nincidents of this monitor, and the evidence: a known event, values that are missing in the stored rows, or a"
     )
@@ -396,24 +318,6 @@ def inject(
     }
 
 
-def with_fault(
-    year: Year, series: pd.DataFrame, fault: Fault, column: str, days: Sequence[date], rng: np.random.Generator
-) -> pd.DataFrame:
-    """The feature series with one fault on some days; all other columns are as they were."""
-    columns = year.numeric + year.categorical if fault.is_of_table else [column]
-    broken = fault.breaks(year.rows(days), column, month_std(year.series, column, days[0]), rng)
-    changed = year.profiled(broken, days, columns)
-    is_hit = series["column_name"].isin(columns) & pd.to_datetime(series["day"]).dt.date.isin(days)
-    both = pd.concat([series[~is_hit], changed], ignore_index=True)
-    return both[both["subject"] == FEATURES]
-
-
-def seen_on(series: pd.DataFrame, days: Sequence[date]) -> pd.DataFrame:
-    """What judging these days can see."""
-    day, back = pd.to_datetime(series["day"]).dt.date, timedelta(days=history_days(DriftPolicy()))
-    return series[(day >= min(days) - back) & (day <= max(days))]
-
-
 AGAIN_DAYS = 40
 
 
@@ -438,16 +342,6 @@ def again_table(year: Year, quiet: Alarms, count: int, dates: int, seed: int) ->
                     score.add(first_hit(was_loud, {one for one in found if one[1] == column}, days))
         without = alone.hits / alone.episodes
         print(f"{fault.name:<24}{again.episodes:>9} {again.words}   without the earlier one {without:.2f}")
-
-
-def month_std(series: pd.DataFrame, column: str, start: date) -> float:
-    """Standard deviation of a column's values over the 30 days before."""
-    day = pd.to_datetime(series["day"]).dt.date
-    month = series[(series["column_name"] == column) & (day < start) & (day >= start - timedelta(days=30))]
-    n = (month["n"] - month["nulls"]).sum()
-    if not len(month) or not n or month["total"].isna().all():
-        return 0.0
-    return sqrt(max(month["squares"].sum() / n - (month["total"].sum() / n) ** 2, 0.0))
 
 
 def detection_table(
@@ -558,7 +452,7 @@ def main() -> None:
     parser.add_argument("--evidently", metavar="PYTHON", help="a Python that has evidently installed")
     asked = parser.parse_args()
     world = World(find_service(asked.service), Home.from_environment())
-    source = source_of(world.service.views)
+    causes = Causes.of(world.service)
     with open_engine() as con:
         year = Year.read(con, world)
         judged = [day for day in year.days if day >= min(first for first, _ in PERIODS.values())]
@@ -569,8 +463,9 @@ def main() -> None:
         print(f"{len(year.days)} days, {len(year.numeric) + len(year.categorical)} features, {count} series a day")
         print("tiers: " + ", ".join(f"{name} {n}" for name, n in sorted(Counter(found["tier"]).items())))
         for name, span in PERIODS.items():
-            quiet_table(name, span, quiet, source)
-        facts(year, found, source)
+            quiet_table(name, span, quiet, causes)
+        facts(year, found, causes)
+        home_tables(world, PERIODS)
         smallest_table(year, found, count)
         if asked.evidently:
             evidently_table(year, asked.evidently, asked.dates, asked.seed)
@@ -579,6 +474,7 @@ def main() -> None:
                 detection_table(year, name, quiet, month, count, asked.dates, asked.seed)
                 sys.stdout.flush()
             again_table(year, quiet, count, asked.dates, asked.seed)
+            permanent_table(year, count, asked.dates, asked.seed, PERIODS["April-August"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The catalogue of faults that ``benchmarks/monitor.py`` injects: what goes wrong, how much, and in which columns.
 
 A fault takes the rows of some days as the model would have seen them and gives them back broken. Everything random
-comes from the generator that is handed in.
+comes from the generator that is handed in. The kinds that ``mlops backtest-policy`` does to stored profiles are among
+them, by the same names and sizes; small lasting harm, which no feature shows, is in ``small_harm.py``.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from mlops_assets.backtest.faults import SIZES
 
 Rows = pd.DataFrame
 Break = Callable[[Rows, str, float, np.random.Generator], Rows]
@@ -69,11 +72,6 @@ def zeroed(share: float) -> Break:
     return lambda rows, name, std, rng: rows.assign(**{name: rows[name].mask(rng.random(len(rows)) < share, 0.0)})
 
 
-def negated(rows: Rows, name: str, std: float, rng: np.random.Generator) -> Rows:
-    """The sign is the other one."""
-    return rows.assign(**{name: -rows[name]})
-
-
 def ramped(rows: Rows, name: str, std: float, rng: np.random.Generator) -> Rows:
     """From nothing to one standard deviation over the days."""
     days = rows["day"].rank(method="dense")
@@ -101,6 +99,17 @@ def mixed_up(rows: Rows, name: str, std: float, rng: np.random.Generator) -> Row
     return rows.assign(**{name: rows[name].replace({first: second, second: first})})
 
 
+def halved_code(rows: Rows, name: str, std: float, rng: np.random.Generator) -> Rows:
+    """Half of the most frequent code becomes the second most frequent one."""
+    first, second = rows[name].value_counts().index[:2]
+    return rows.assign(**{name: rows[name].mask((rows[name] == first) & (rng.random(len(rows)) < 0.5), second)})
+
+
+def thinned(share: float) -> Break:
+    """Only a share of the rows arrived."""
+    return lambda rows, name, std, rng: rows[rng.random(len(rows)) < share]
+
+
 def doubled(rows: Rows, name: str, std: float, rng: np.random.Generator) -> Rows:
     """A join that finds two partners for a third of the rows."""
     return pd.concat([rows, rows[rng.random(len(rows)) < 1 / 3]])
@@ -117,24 +126,26 @@ def cut_off(rows: Rows, name: str, std: float, rng: np.random.Generator) -> Rows
 
 
 CATALOGUE = (
-    Fault("shift 0.5 sd", shifted(0.5), is_measured=True),
-    Fault("shift 1 sd", shifted(1.0), is_measured=True),
-    Fault("unit x1.6", scaled(1.6), is_measured=True),
-    Fault("null 3 %", without(0.03), is_measured=True, points=3),
-    Fault("null 20 %", without(0.20), is_measured=True, points=20),
+    Fault("shift 0.5 sd", shifted(SIZES["shift 0.5 sd"]), is_measured=True),
+    Fault("shift 1 sd", shifted(SIZES["shift 1 sd"]), is_measured=True),
+    Fault("unit x1.6", scaled(SIZES["unit x1.6"]), is_measured=True),
+    Fault("null 3 %", without(SIZES["null 3 %"]), is_measured=True, points=3),
+    Fault("null 20 %", without(SIZES["null 20 %"]), is_measured=True, points=20),
     Fault("stuck", stuck, is_measured=True),
     Fault("10 % zeros", zeroed(0.10), is_measured=True),
-    Fault("null 6 %", without(0.06), points=6),
+    Fault("null 6 %", without(SIZES["null 6 %"]), points=6),
     Fault("x10 on 5 %", scaled(10.0, 0.05)),
-    Fault("sign flip", negated),
+    Fault("sign flip", scaled(SIZES["sign flip"])),
     Fault("ramp to 1 sd in 14 d", ramped, days=14),
     Fault("sensor saturates", clipped, columns=RATES + WEATHER),
     Fault("time zone +1 h", later(1), columns=("scheduled_hour",)),
     Fault("time zone +4 h", later(4), columns=("scheduled_hour",)),
     Fault("category renamed", renamed, columns=("carrier_code", "origin_code"), points=15),
     Fault("categories swapped", mixed_up, columns=("carrier_code", "origin_code")),
-    Fault("null 20 % in an event", without(0.20), columns=SCHEDULE, points=20, days=3, is_masked=True),
-    Fault("unit x1.6 in an event", scaled(1.6), columns=SCHEDULE, days=3, is_masked=True),
+    Fault("null 20 % in an event", without(SIZES["null 20 %"]), columns=SCHEDULE, points=20, days=3, is_masked=True),
+    Fault("unit x1.6 in an event", scaled(SIZES["unit x1.6"]), columns=SCHEDULE, days=3, is_masked=True),
+    Fault("categories mixed", halved_code, columns=("carrier_code", "origin_code")),
+    Fault("a third missing", thinned(SIZES["a third missing"]), columns=("rows",), is_of_table=True),
     Fault("join fan-out", doubled, columns=("rows",), is_of_table=True),
     Fault("late half-day", halved, columns=("rows",), is_of_table=True),
     Fault("cut off at 18:00", cut_off, columns=("rows",), is_of_table=True),

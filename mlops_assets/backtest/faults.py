@@ -157,15 +157,18 @@ def fewer(share: float) -> Callable[[Profiles, float], Profiles]:
     return broken
 
 
+SIZES = {
+    "shift 0.5 sd": 0.5, "shift 1 sd": 1.0, "unit x1.6": 1.6, "sign flip": -1.0, "null 3 %": 0.03, "null 6 %": 0.06,
+    "null 20 %": 0.20, "a third missing": 2 / 3,
+}  # fmt: skip
+"""What kinds of faults are called, and how large they are, here and in ``benchmarks/monitor_faults.py``."""
+
 CATALOGUE = (
-    Fault("shift 0.5 sd", shifted(0.5)),
-    Fault("shift 1 sd", shifted(1.0)),
-    Fault("unit x1.6", scaled(1.6)),
-    Fault("sign flip", scaled(-1.0)),
-    Fault("null 3 %", without(0.03), ("number", "text")),
-    Fault("null 20 %", without(0.20), ("number", "text")),
+    *(Fault(name, shifted(SIZES[name])) for name in ("shift 0.5 sd", "shift 1 sd")),
+    *(Fault(name, scaled(SIZES[name])) for name in ("unit x1.6", "sign flip")),
+    *(Fault(name, without(SIZES[name]), ("number", "text")) for name in ("null 3 %", "null 20 %")),
     Fault("stuck", stuck),
     Fault("category renamed", renamed, ("text",)),
     Fault("categories mixed", halved_category, ("text",)),
-    Fault("a third missing", fewer(2 / 3), ("rows",)),
+    Fault("a third missing", fewer(SIZES["a third missing"]), ("rows",)),
 )

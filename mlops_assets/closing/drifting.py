@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -16,6 +17,8 @@ from mlops_assets.closing.world import World
 from mlops_assets.monitoring_loop.drift import Answers, drift_frame, find_drift, size_gates
 from mlops_assets.monitoring_loop.events import closed_days, days_of_earlier, explain, known_events
 from mlops_assets.monitoring_loop.evidence import Usual
+from mlops_assets.monitoring_loop.grid import LABELS
+from mlops_assets.monitoring_loop.operations import OPERATIONS
 from mlops_assets.service.drifting import KnownEvent
 from mlops_assets.service.features import RequestView, View
 from mlops_assets.tables import BY_NAME
@@ -52,7 +55,15 @@ def days_with_the_same_answers(world: World, days: Sequence[date]) -> Iterator[t
         known = [row for row in said if row["effective_day"] <= start]
         run = [day for day in days if start <= day < end]
         if run:
-            yield run, answers_of(known, causes, source_of(world.service.views))
+            yield run, answers_of(known, causes, source_of(world.service.views), moved_with(world) if known else {})
+
+
+def moved_with(world: World) -> dict[str, set[str]]:
+    """Incident -> the columns that moved with it, those of sources that follow its own included."""
+    found: dict[str, set[str]] = {}
+    for row in world.ledger.effective("incident_events", world.name):
+        found.setdefault(row["incident_id"], set()).update((row["evidence"] or {}).get("children", ()))
+    return found
 
 
 def usual_days(world: World, days: Sequence[date]) -> dict[date, Usual]:
@@ -82,14 +93,20 @@ def usual_of(said: Sequence[Row], causes: Mapping[str, str]) -> Usual:
     return Usual(frozenset(bad), since)
 
 
-def answers_of(said: Sequence[Row], causes: Mapping[str, str], source_of_column: Mapping[str, str]) -> Answers:
-    """What closings mean for the columns that their incidents were about."""
+def answers_of(
+    said: Sequence[Row],
+    causes: Mapping[str, str],
+    source_of_column: Mapping[str, str],
+    moved: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Answers:
+    """What closings mean for the columns that their incidents were about: those of a source, and what moved with it."""
     bad_days: dict[str, set[date]] = {}
     normal_since: dict[str, date] = {}
     for row in said:
         details, cause = row["details"], causes.get(row["subject"], "")
         columns = [name for name, source in source_of_column.items() if source == cause]
-        for column in columns or [cause.removeprefix("drift:").removeprefix("operations:")]:
+        named = columns or [cause.removeprefix("drift:").removeprefix("operations:")]
+        for column in sorted({*named, *moved.get(row["subject"], ())}):
             if details.get("as") == "bad_data":
                 listed = days_between(date.fromisoformat(details["from"]), date.fromisoformat(details["until"]))
                 bad_days.setdefault(column, set()).update(listed)
@@ -102,6 +119,12 @@ def answers_of(said: Sequence[Row], causes: Mapping[str, str], source_of_column:
 def source_of(views: Sequence[View]) -> dict[str, str]:
     """Feature -> the source its view reads: where to look first when it moves."""
     return {name: view.source for view in views if not isinstance(view, RequestView) for name in view.features}
+
+
+def label_columns(drift: pd.DataFrame, source: str) -> dict[str, str]:
+    """Columns that say how labels come (rate, delay, completeness, missing ones) -> the source they come from."""
+    are_labels = (drift["subject"] == LABELS) | ((drift["subject"] == OPERATIONS) & (drift["column_name"] == "labels"))
+    return dict.fromkeys(drift.loc[are_labels, "column_name"], source)
 
 
 def earlier_drift_sql(days: Collection[date]) -> str:

@@ -13,7 +13,7 @@ from mlops_assets.closing.block import Block, blocked_by_then
 from mlops_assets.closing.budgeting import budget_of, is_report_day, ledger_rows
 from mlops_assets.closing.changes import changes_of
 from mlops_assets.closing.commit import DayJudgement
-from mlops_assets.closing.drifting import drift_of, source_of, usual_days
+from mlops_assets.closing.drifting import drift_of, label_columns, source_of, usual_days
 from mlops_assets.closing.explaining import explained_quality
 from mlops_assets.closing.following import event_row, follow, incident_row, listen, unfreezing
 from mlops_assets.closing.releasing import automatic_rollback
@@ -29,7 +29,7 @@ from mlops_assets.monitoring_loop.actions import decide, reasons_to_retrain
 from mlops_assets.monitoring_loop.drift import history_days, series_from_profiles
 from mlops_assets.monitoring_loop.evidence import Evidence, reach_days, read_evidence
 from mlops_assets.monitoring_loop.findings import Finding
-from mlops_assets.monitoring_loop.incidents import Event, with_upstream_causes
+from mlops_assets.monitoring_loop.incidents import Event, going_on, with_upstream_causes
 from mlops_assets.monitoring_loop.operations import operations_series
 from mlops_assets.monitoring_loop.rules import QualityJudgement, judge_quality, rules_frame
 from mlops_assets.monitoring_loop.verdict import Verdict, judge_day
@@ -157,11 +157,15 @@ def _judge(world: World, block: Block, judged: _Day, standing: Standing, events:
     """The verdict on a day, what is decided, and what that does to freezes and incidents; ``events`` grows."""
     day, quality = judged.day, judged.quality
     states = {state.source: (state.state, state.reason) for state in block.states[day]}
+    origin = label_columns(judged.drift, world.service.label.source) | source_of(world.service.views)
     verdict = judge_day(
-        day, judged.drift, states, day in block.blocked, source_of=source_of(world.service.views),
+        day, judged.drift, states, day in block.blocked, source_of=origin,
         quality=quality.findings(world.service.label.source), others=judged.others,
     )  # fmt: skip
-    findings = with_upstream_causes(verdict.findings, {source.name for source in world.service.sources})
+    findings = with_upstream_causes(
+        verdict.findings, {source.name for source in world.service.sources}, world.service.incidents.follows,
+        going_on(standing.incidents.values(), origin),
+    )  # fmt: skip
     is_frozen = standing.frozen_since is not None
     decisions = decide(
         day, verdict, findings, open_causes=set(standing.open_causes),

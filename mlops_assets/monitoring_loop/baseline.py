@@ -237,12 +237,13 @@ def tail_factor(second: Floats, middle: Floats, count: Ints) -> Floats:
 
 
 def second_worst(errors: Floats, back: Ints) -> Floats:
-    """The worst error at least a week away from the worst one; 0 if there is none above 0.
+    """The worst error at least a week away from the worst one and from the judged day; 0 if there is none above 0.
 
     One error per week, because a fault of five days otherwise supplies both and blinds the monitor while
-    it stays among the past errors.
+    it stays among the past errors. The week of the judged day is its own: otherwise a fault that comes again, and was
+    not seen on its first day, is never seen, for its first day and the earlier fault are the two worst.
     """
-    filled = np.where(np.isnan(errors), -np.inf, errors)
+    filled = np.where(np.isnan(errors) | (back < WEEK - 1), -np.inf, errors)
     worst = back[np.argmax(filled, axis=-1)]
     apart = np.abs(back - worst[..., None]) >= WEEK
     second: Floats = np.maximum(np.where(apart, filled, -np.inf).max(axis=-1), 0.0)

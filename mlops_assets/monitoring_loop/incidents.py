@@ -8,6 +8,7 @@ absorbed by the trailing baseline and close itself. When it comes back after it 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlops_assets.decisions import Decision, Kind
@@ -131,16 +132,51 @@ def episodes(opened_on: date, events: Iterable[tuple[date, str]]) -> list[Episod
     return found
 
 
-def with_upstream_causes(findings: Sequence[Finding], sources: Collection[str]) -> list[Finding]:
-    """The same findings; one about the score belongs to the gravest fault of a source on the same day, if any.
+def with_upstream_causes(
+    findings: Sequence[Finding],
+    sources: Collection[str],
+    follows: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    going_on: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> list[Finding]:
+    """The same findings, each with its upstream-most cause of the day.
 
-    The score is computed from everything, so it moves because its input did: a consequence, not a second incident.
+    A column that moved belongs to the source that its own one follows, if that moved on the same day too, or if its
+    incident goes on and had columns of this source already. The score is computed from everything, so it moves because
+    its input did: it belongs to the gravest fault of a source, if any. A consequence is no second incident.
+
+    Args:
+        findings: of the day, gravest first.
+        sources: names of all sources.
+        follows: source -> the sources whose events come before its own.
+        going_on: cause of an incident that is open and not quiet -> the sources of the columns that moved with it.
     """
-    upstream = next((one.cause for one in findings if one.cause in sources and one.tier in LEVEL), None)
+    moved = {one.cause for one in findings if one.tier in LEVEL and one.cause in sources}
+
+    def upstream(cause: str, own: str) -> str:
+        for before in follows.get(cause, ()):
+            top = upstream(before, own)
+            if top in moved or own in going_on.get(top, ()):
+                return top
+        return cause
+
+    found = [
+        replace(one, cause=upstream(one.cause, one.cause)) if one.subject and one.tier in LEVEL else one
+        for one in findings
+    ]
+    source = next((one.cause for one in found if one.cause in sources and one.tier in LEVEL), None)
     own = f"drift:{SCORE}"
-    if upstream is None:
-        return list(findings)
-    return [replace(one, cause=upstream) if one.cause == own else one for one in findings]
+    if source is None:
+        return found
+    return [replace(one, cause=source) if one.cause == own else one for one in found]
+
+
+def going_on(incidents: Iterable[Incident], source_of: Mapping[str, str]) -> dict[str, set[str]]:
+    """Cause of each incident that is open and not quiet -> the sources of the columns that have moved with it."""
+    return {
+        one.cause: {source_of[column] for column in one.children if column in source_of}
+        for one in incidents
+        if one.state == "open"
+    }
 
 
 def next_events(

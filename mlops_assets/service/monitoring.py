@@ -41,6 +41,9 @@ class DriftPolicy(Policy):
     min_mean_shift_stds: float = Field(default=0.15, gt=0)
     min_spread_shift_log: float = Field(default=0.15, gt=0)
     min_null_shift_share: float = Field(default=0.01, gt=0)
+    min_out_of_range_share: float = Field(
+        default=0.05, gt=0, description="Beyond the range of the first two weeks, which is no promised one."
+    )
     min_distance: float = Field(default=0.10, gt=0)
     min_volume_shift_share: float = Field(default=0.10, gt=0)
     max_constant_day_share: Share = 0.05
@@ -136,8 +139,13 @@ class IncidentPolicy(Policy):
     ``playbooks`` is a folder of Markdown templates that replace the shipped ones of the same name. ``digest``
     sends the owner a page every week about all of their services, also when there is nothing to do. ``minutes_each`` is
     what an incident costs a person, for policy backtests.
+
+    ``follows`` maps a source to those whose events come before its own: ``{"arrivals": ("departures",)}``. What moves
+    in arrivals on a day on which departures moved too is a consequence and belongs to that incident; so it does while
+    that incident goes on. A file that is missing or rejected keeps an incident of its own.
     """
 
+    follows: dict[Identifier, tuple[Identifier, ...]] = {}
     quiet_days: int = Field(default=3, ge=1, description="Days without a finding until it is quiet; it stays open.")
     digest: Literal["weekly", "never"] = "weekly"
     late_closing_hours: float = Field(
@@ -145,3 +153,14 @@ class IncidentPolicy(Policy):
     )
     playbooks: str | None = None
     minutes_each: float | None = Field(default=None, ge=0)
+
+    @field_validator("follows")
+    @classmethod
+    def _has_a_beginning(cls, follows: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        before = {name: set(named) for name, named in follows.items()}
+        while free := [name for name, named in before.items() if not named & before.keys()]:
+            for name in free:
+                del before[name]
+        if before:
+            raise ValueError(f"{', '.join(sorted(before))} follow each other in a circle; leave one of them out")
+        return follows

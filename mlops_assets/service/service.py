@@ -257,6 +257,9 @@ class MLService(Policy):
             if name not in self.slices:
                 place = f"{where} > drift > feature_slices"
                 raise UnknownNameError(where=place, kind="slice", name=name, known=self.slices)
+        for source in [name for pair in self.incidents.follows.items() for name in (pair[0], *pair[1])]:
+            if source not in known:
+                raise UnknownNameError(where=f"{where} > incidents > follows", kind="source", name=source, known=known)
         self._kpi_can_be_valued(where)
         self._check_bill(where, known)
         self._rules_can_be_judged(where)

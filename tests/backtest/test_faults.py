@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
+import monitor_faults
 import numpy as np
 import pandas as pd
 import pytest
 
 from mlops_assets.backtest.detectable import smallest_shifts
-from mlops_assets.backtest.faults import CATALOGUE, fewer, moved_counts, renamed, scaled, shifted, stuck, without
+from mlops_assets.backtest.faults import (
+    CATALOGUE,
+    SIZES,
+    fewer,
+    moved_counts,
+    renamed,
+    scaled,
+    shifted,
+    stuck,
+    without,
+)
 from mlops_assets.backtest.injecting import first_hit
 from mlops_assets.monitoring_loop.drift import find_drift, history_days
 from mlops_assets.service.monitoring import DriftPolicy
@@ -78,6 +89,13 @@ def test_a_renamed_category_is_a_text_that_nobody_knows():
 def test_counts_are_neither_lost_nor_made():
     assert sum(moved_counts([1, 2, 3, 4], [0.0, 1.0, 2.0], 3.0, -5.0)) == pytest.approx(10)
     assert len({fault.name for fault in CATALOGUE}) == len(CATALOGUE)
+
+
+def test_what_a_backtest_injects_the_benchmark_injects_by_the_same_name_and_size():
+    """Into profiles here, into rows there: one catalogue, so that their numbers can be laid beside each other."""
+    names = {fault.name for fault in monitor_faults.CATALOGUE}
+    assert {fault.name for fault in CATALOGUE} <= names
+    assert set(SIZES) <= names
 
 
 def test_a_hit_is_an_alarm_that_would_not_have_been_there_without_the_fault():

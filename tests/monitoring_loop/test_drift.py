@@ -107,6 +107,15 @@ def test_a_large_shift_of_a_critical_feature_is_severe_the_same_day():
     assert tier(judged(series, [190]), "mean", 190) == "moderate", "nobody said it is critical"
 
 
+def test_a_fault_that_nobody_confirmed_does_not_blind_for_the_next_one():
+    """It comes for five days, and again 40 days later, too small on its first day: of the two it is only one error."""
+    means = noise(200)
+    means[140:145] += 1.0
+    means[180:187] += [0.45, *[0.6] * 6]
+    found = judged(a_series("delay", means), range(180, 187), policy=DriftPolicy(moderate_z=4.5))
+    assert [tier(found, "mean", number) for number in (180, 182)] == ["stable", "moderate"]
+
+
 def test_four_standard_deviations_of_the_values_are_severe_the_same_day():
     means = noise(200)
     means[190] += 4.0
@@ -318,9 +327,29 @@ def test_a_column_that_gets_stuck_is_severe_and_a_rain_gauge_is_not():
 @pytest.mark.parametrize("statistic", ["out_of_range", "new_category"])
 def test_a_renamed_category_and_an_absurd_value_are_integrity_faults(statistic):
     shares, counts = np.tile([1.0, 1.0], (200, 1)), np.zeros(200)
-    counts[190] = 120
+    counts[190] = 150
     found = judged(binned("carrier", shares, **{statistic: counts}), [189, 190], critical=["carrier"])
     assert (tier(found, statistic, 189), tier(found, statistic, 190)) == ("stable", "severe")
+
+
+@pytest.mark.parametrize(("statistic", "expected"), [("out_of_range", "stable"), ("new_category", "moderate")])
+def test_a_range_that_two_weeks_had_is_no_promise_and_a_list_of_codes_is(statistic, expected):
+    """One late flight in a window of few is enough for 3 % beyond all that January had."""
+    counts = np.where(np.arange(200) == 190, 27, 0)
+    found = judged(binned("delay", np.tile([1.0, 1.0], (200, 1)), **{statistic: counts}), [190])
+    assert tier(found, statistic, 190) == expected
+
+
+def test_groups_that_agree_by_chance_are_no_surprise_and_twice_the_spread_is():
+    """Three airports, one rate each: every row has one of three values, and once a year they nearly agree."""
+    rng = np.random.default_rng(3)
+    spread = np.maximum(rng.normal(0.2, 0.03, (200, 3)).std(axis=1), 0.01)
+    spread[190:192] = 0.002, 0.12
+    series = a_series("rate", np.full(200, 0.2), std=0.02)
+    means, n = series["total"] / series["n"], series["n"]
+    series["squares"] = n * (means**2 + spread[: len(series)] ** 2)
+    found = judged(series, [190, 191])
+    assert (tier(found, "spread", 190), tier(found, "spread", 191)) == ("stable", "moderate")
 
 
 def test_a_spread_that_collapses_is_seen_although_the_mean_stays():

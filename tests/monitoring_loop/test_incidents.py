@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
+from toy_world import a_service
 
 from mlops_assets.closing.standing import Standing
 from mlops_assets.decisions import Kind
+from mlops_assets.errors import UnknownNameError
 from mlops_assets.monitoring_loop.findings import Finding
 from mlops_assets.monitoring_loop.incidents import (
     Event,
@@ -17,12 +21,14 @@ from mlops_assets.monitoring_loop.incidents import (
     after,
     digest,
     escalations,
+    going_on,
     level_check,
     next_events,
     opened,
     raisings,
     with_upstream_causes,
 )
+from mlops_assets.service.monitoring import IncidentPolicy
 
 MONDAY = date(2013, 6, 3)
 ID = "shop-e1-2013-06-03-open_incident-weather"
@@ -114,6 +120,50 @@ def test_an_incident_says_what_people_were_told_last() -> None:
     again = after(opened(ID, "weather", MONDAY, "moderate", "wind"), Event(day(9), ID, "raised", "severe", "rain"))
     [(escalation, _)] = escalations(day(10), [again])
     assert escalation.because == f"nobody has acknowledged {ID} since {day(9)}: rain"
+
+
+SOURCES = {"weather", "departures", "arrivals"}
+FOLLOWS = {"departures": ("weather",), "arrivals": ("departures",)}
+
+
+def causes(*found: Finding, going_on: dict[str, set[str]] | None = None) -> list[str]:
+    """Upstream-most causes of findings about sources that follow each other."""
+    return [one.cause for one in with_upstream_causes(found, SOURCES, FOLLOWS, going_on or {})]
+
+
+def test_a_storm_delays_departures_and_then_arrivals_and_is_one_incident() -> None:
+    late = Finding("moderate", "arrivals", "late_rate: high", 9.0, "late_rate")
+    rain = Finding("moderate", "weather", "rain: high", 5.0, "rain")
+    slow = Finding("severe", "departures", "delay: high", 7.0, "delay")
+    assert causes(slow, late, rain) == ["weather"] * 3
+    assert causes(late, rain) == ["weather"] * 2, "also if the source between them did not move"
+    assert causes(slow, late) == ["departures"] * 2
+    assert causes(late) == ["arrivals"], "nothing upstream moved: this is where to look"
+    noted = Finding("expected", "weather", "rain: high, a planned event", 5.0, "rain")
+    assert causes(late, noted) == ["arrivals", "weather"], "what asks nobody causes nothing"
+
+
+def test_a_consequence_belongs_to_its_incident_as_long_as_that_goes_on() -> None:
+    """Rates over a day or a week move on when the storm is over; what never moved with it is another incident."""
+    late = Finding("moderate", "arrivals", "late_rate: high", 9.0, "late_rate")
+    storm = replace(opened(ID, "weather", MONDAY, "moderate", "rain: high"), children={"rain": "", "late_rate": ""})
+    source_of = {"rain": "weather", "late_rate": "arrivals"}
+    assert causes(late, going_on=going_on([storm], source_of)) == ["weather"]
+    assert causes(late, going_on=going_on([replace(storm, children={"rain": ""})], source_of)) == ["arrivals"]
+    assert causes(late, going_on=going_on([replace(storm, state="quiet, unresolved")], source_of)) == ["arrivals"]
+
+
+def test_a_missing_file_is_no_consequence_of_a_storm() -> None:
+    rain = Finding("moderate", "weather", "rain: high", 5.0, "rain")
+    assert causes(Finding("moderate", "arrivals", "arrivals missing", 100.0), rain) == ["arrivals", "weather"]
+
+
+def test_what_follows_what_is_declared_with_names_that_exist_and_a_beginning() -> None:
+    with pytest.raises(ValidationError, match="a, b follow each other in a circle"):
+        IncidentPolicy(follows={"a": ("b",), "b": ("a",), "c": ("d",)})
+    with pytest.raises(UnknownNameError, match="incidents > follows: no source is named 'order'"):
+        a_service(incidents=IncidentPolicy(follows={"scans": ("order",)}))
+    assert a_service(incidents=IncidentPolicy(follows={"scans": ("orders",)})).incidents.follows
 
 
 def test_a_new_notice_is_a_decision_that_names_the_incident() -> None:

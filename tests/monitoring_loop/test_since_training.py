@@ -92,6 +92,8 @@ def test_what_a_person_says_about_a_source_is_about_its_columns():
     march = {date(2013, 3, 1), date(2013, 3, 2)}
     assert answers.bad_days == {"rain": march, "wind": march}
     assert answers.normal_since == {"rows": date(2013, 4, 1), "labels": date(2013, 5, 1)}
+    answers = answers_of(said, causes, {"rain": "weather", "seats": "planes"}, {"i1": {"rain", "late_rate"}})
+    assert answers.bad_days == {"rain": march, "late_rate": march}, "what moved with it is meant, too"
 
 
 def test_bad_data_is_no_measure_for_quality_and_its_new_normal_begins_where_a_person_said():

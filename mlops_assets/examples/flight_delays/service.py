@@ -9,12 +9,14 @@ from pathlib import Path
 
 from mlops_assets import (
     Aggregate,
+    AlarmBudget,
     DegradationRule,
     DriftPolicy,
     Duty,
     ErrorObjective,
     Expected,
     FreshnessObjective,
+    IncidentPolicy,
     KpiPolicy,
     LabelDefinition,
     LabelDelayObjective,
@@ -283,7 +285,11 @@ flight_delays = MLService(
         ),
     ),
     # What the timetable promises. Delays and weather are not here: a blizzard leaves them empty without any fault.
+    # A storm empties and delays departures, then arrivals: one incident, not three.
+    incidents=IncidentPolicy(follows={"departures": ("weather",), "arrivals": ("departures",)}),
     drift=DriftPolicy(
+        # At most four incidents a quarter are wanted, real ones included: two may be false.
+        alarm_budget=AlarmBudget(tier2_a_quarter=2),
         critical_features=("scheduled_hour", "distance_miles", "flights_same_hour_48h"),
         critical_confirmed_by=_OPS,
         known_events=str(Path(__file__).with_name("known_events.yaml")),
