@@ -131,10 +131,15 @@ def _both_sides(errors: Floats, scales: Floats, gate: float, limit: float) -> fl
 
 
 def _of_spread(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
-    """How many times as wide or narrow; spreads are predicted as logarithms."""
+    """How many times as wide or narrow; spreads are predicted as logarithms, and falls of them judged as roots."""
+    if rows.empty:
+        return None
     value, expected, scale = _numbers(rows)
-    log = _both_sides(np.log(value / expected), scale, policy.min_spread_shift_log, limit) if len(rows) else None
-    return None if log is None else round(float(np.exp(log)), 9)
+    errors = np.log(value / expected)
+    with np.errstate(divide="ignore"):
+        fallen = -1.5 * np.log(np.maximum(1 - limit * scale / 1.5, 0.0)) / limit
+    log = _both_sides(errors, np.where(errors < 0, fallen, scale), policy.min_spread_shift_log, limit)
+    return round(float(np.exp(log)), 9) if log is not None and np.isfinite(log) else None
 
 
 def _of_volume(rows: pd.DataFrame, policy: DriftPolicy, limit: float) -> float | None:
