@@ -3,7 +3,8 @@
 Writes a seeded table of --rows rows (16 columns: 14 numbers, 2 texts) over 31 days and over 365 days into a temporary
 folder, then runs each step in a process of its own:
 
-- floor: the cheapest pass that reads every column (a sum per number, a count per text, by day);
+- cheapest: the cheapest pass that reads every column (a sum per number, a count per text, by day);
+- floor: the scan floor, one scan with count, lowest and highest of every column and the sum of every number, by day;
 - raw: one SQL pass over 31 days of raw rows with what drift needs (mean, spread, nulls, range, histogram);
 - profile 31 / 365: the profiles of the whole table in one pass, bins included;
 - judge: one day's drift from the stored profiles of 31 days, reading them included;
@@ -73,6 +74,13 @@ def open_sql(path: Path) -> str:
 
 
 def floor_sql() -> str:
+    """SQL of one full scan with trivial aggregates of every column: what no pass by day can do without."""
+    sums = ", ".join(f"sum({name})" for name in NUMBERS)
+    bounds = ", ".join(f"count({name}), min({name}), max({name})" for name in [*NUMBERS, *TEXTS])
+    return f"select day, count(*), {sums}, {bounds} from features group by day"
+
+
+def cheapest_sql() -> str:
     """SQL of the cheapest pass that reads every column."""
     sums = ", ".join(f"sum({name})" for name in NUMBERS)
     return f"select day, {sums}, {', '.join(f'count({name})' for name in TEXTS)} from features group by day"
@@ -144,6 +152,7 @@ def judge(con: duckdb.DuckDBPyConnection, days: int, stored: Path) -> None:
 def step(name: str, folder: Path, days: int) -> None:
     """Run one step and print its CPU seconds and the peak memory of this process."""
     steps: dict[str, Callable[[duckdb.DuckDBPyConnection], None]] = {
+        "cheapest": lambda con: read_all(con, cheapest_sql()),
         "floor": lambda con: read_all(con, floor_sql()),
         "raw": lambda con: read_all(con, raw_sql()),
         "profile": lambda con: profile(con, days, folder / f"profiles-{days}.parquet"),
@@ -199,7 +208,10 @@ def main() -> None:
         for days in (31, 365):
             with open_engine() as con:
                 run(con, table_sql(folder / f"rows-{days}.parquet", asked.rows, days))
-        steps = [("floor", 31), ("raw", 31), ("profile", 31), ("judge", 31), ("floor", 365), ("profile", 365)]
+        steps = [
+            ("cheapest", 31), ("floor", 31), ("raw", 31), ("profile", 31), ("judge", 31),
+            ("cheapest", 365), ("floor", 365), ("profile", 365),
+        ]  # fmt: skip
         found = {(what, days): measured(what, folder, days) for what, days in steps}
         print(f"{asked.rows:,} rows, {len(NUMBERS) + len(TEXTS)} columns")
         print(f"{'step':<12}{'days':>6}{'CPU s':>9}{'peak MB':>9}")
@@ -209,7 +221,8 @@ def main() -> None:
         print(f"raw pass over judging from profiles: {raw / judging:.0f} times")
         for days in (31, 365):
             print(f"profiles of {days} days over the scan floor: "
-                  f"{found['profile', days][0] / found['floor', days][0]:.1f} times")  # fmt: skip
+                  f"{found['profile', days][0] / found['floor', days][0]:.1f} times; over the cheapest pass: "
+                  f"{found['profile', days][0] / found['cheapest', days][0]:.1f} times")  # fmt: skip
         if asked.evidently:
             cpu = evidently(asked.evidently, folder)
             print(f"Evidently's PSI on {EVIDENTLY_ROWS:,} rows and {len(NUMBERS)} numbers: {cpu:.1f} CPU s, "

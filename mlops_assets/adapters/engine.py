@@ -92,6 +92,22 @@ def open_engine() -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
+@cache
+def _counting(_process: int) -> _Instance:
+    """One more instance per process, with one thread."""
+    found = _Instance()
+    found.root.execute(_setting_sql("threads", "1"))
+    return found
+
+
+@contextmanager
+def counting_engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A second engine, which may read what comes out of the first one while that is at work: with one instance, the
+    threads of the reader and of what is read could wait for each other."""
+    with _counting(os.getpid()).connection() as con:
+        yield con
+
+
 @contextmanager
 def open_own_engine() -> Iterator[duckdb.DuckDBPyConnection]:
     """An instance for one purpose: settings that shut it off hold for a whole instance, so would hold for every run."""

@@ -27,7 +27,7 @@ from mlops_assets.feedback_loop.prediction_log import (
     log_events_sql,
     logged_rows_sql,
 )
-from mlops_assets.monitoring_loop.profiles import LOG, Profiled, insert_profiles_sql
+from mlops_assets.monitoring_loop.profiles import LOG, insert_profiles
 from mlops_assets.service.prediction_log import ROLES, STATUSES
 from mlops_assets.service.sources import Source
 from mlops_assets.tables import BY_NAME
@@ -107,9 +107,9 @@ def attribute_labels(
         run(con, copy_sql("candidates", found))
         run(con, copy_sql("held", held_sql("candidates")))
         run(con, attributed_events_sql(label, held="held", into="labels"))
-        shares = [Profiled(name, True) for name in ("unattributed", "several_candidates")]
+        shares = dict.fromkeys(("unattributed", "several_candidates"), True)
         told = f"({attribution_profile_sql(label, 'candidates')})"
-        run(con, insert_profiles_sql("profiles", told, "label_version", shares, days))
+        insert_profiles(con, "profiles", told, "label_version", shares, {}, days)
 
 
 def profile_label_timing(world: World, con: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
@@ -118,8 +118,7 @@ def profile_label_timing(world: World, con: duckdb.DuckDBPyConnection, days: Seq
     has_kpi = any(label.kpi is not None for label in world.service.labels)
     timing = label_timing_sql(labels="labels", predictions="predictions", needs_decision=needs, has_kpi=has_kpi)
     names = ("delay_hours", *(("own_decision",) if needs else ()), *(("per_kpi",) if has_kpi else ()))
-    columns = [Profiled(name, True) for name in names]
-    run(con, insert_profiles_sql("profiles", f"({timing})", "label_version", columns, days))
+    insert_profiles(con, "profiles", f"({timing})", "label_version", dict.fromkeys(names, True), {}, days)
 
 
 def listed_between_sql(first: date, last: date) -> str:
@@ -153,8 +152,7 @@ def read_log(
     run(con, keep_first_rows_sql(log, judged="judged_log", into="predictions"))
     run(con, conflicts_sql(judged="judged_log", into="conflicts"))
     events = f"({log_events_sql(log, judged='judged_log', days=days, subject=LOG)})"
-    columns = [Profiled(name, True) for name in LOG_EVENTS]
-    run(con, insert_profiles_sql("profiles", events, "subject", columns, days))
+    insert_profiles(con, "profiles", events, "subject", dict.fromkeys(LOG_EVENTS, True), {}, days)
 
 
 def conflicting_days_sql(days: Sequence[date]) -> str:

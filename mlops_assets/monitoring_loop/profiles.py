@@ -16,6 +16,7 @@ import duckdb
 
 from mlops_assets.adapters.engine import literal, quote, run, slices_sql
 from mlops_assets.monitoring_loop.bins import LABEL_BINS, SCORE_BINS, TOP_TEXTS, Bins, counted_sql
+from mlops_assets.monitoring_loop.profile_numbers import insert_numbers
 from mlops_assets.tables import BY_NAME
 
 ALL = "all"
@@ -29,12 +30,6 @@ LABEL = "label"
 
 LOG = "log"
 """Subject of what happened to the rows of an external log."""
-
-LARGE = "1e9"
-"""From here on the square of a value is summed in whole units, not in trillionths."""
-LARGEST = "1e15"
-"""A value beyond counts as this one: the sums are whole numbers of 128 bits."""
-UNKNOWN_TEXT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -50,19 +45,6 @@ class FrozenBins:
 
 
 NO_BINS = FrozenBins({}, {})
-
-
-@dataclass(frozen=True)
-class Profiled:
-    """One column to be profiled: a number or a text, and its bins if they are known.
-
-    ``parameter`` is how SQL names the edges or texts: 33 columns' edges as text took ten times the time to plan.
-    """
-
-    name: str
-    is_number: bool
-    bins: Bins | None = None
-    parameter: str = ""
 
 
 def profile_features(
@@ -118,13 +100,14 @@ def insert_profiles(
     """Insert the profiles of some columns on days that have the same bins: of all rows, or by slices (None: none)."""
     if not is_number or slices is None:
         return
-    binned = [name for name in is_number if name in bins]
-    columns = [
-        Profiled(name, number, bins.get(name), f"${binned.index(name) + 1}" if name in bins else "")
-        for name, number in is_number.items()
-    ]
-    given = [list(bins[name].edges or bins[name].texts) for name in binned]
-    run(con, insert_profiles_sql(into, source, subject, columns, days, slices), given)
+    numbers = {name: bins.get(name) for name, number in is_number.items() if number}
+    texts = [name for name, number in is_number.items() if not number]
+    if numbers:
+        insert_numbers(con, into, source, subject, numbers, days, slices)
+    if texts:
+        known = [bins[name].texts if name in bins else None for name in texts]
+        versions = [bins[name].version if name in bins else None for name in texts]
+        run(con, insert_texts_sql(into, source, subject, texts, days, slices), [texts, versions, known])
 
 
 def runs_of_same_bins(days: Sequence[date], frozen: FrozenBins) -> Iterator[tuple[list[date], dict[str, Bins]]]:
@@ -180,8 +163,9 @@ def create_if_absent_sql(table: str, name: str) -> str:
 
 
 def features_of_version_sql(features: str, feature_version: str) -> str:
-    """SQL of a relation: the rows of one feature version."""
-    return f"(select * from {features} where feature_version = {literal(feature_version)})"
+    """SQL of a relation: the rows of one feature version, whose name is a constant and not read from every row."""
+    version = literal(feature_version)
+    return f"(select * replace ({version} as feature_version) from {features} where feature_version = {version})"
 
 
 def label_values_sql(labels: str) -> str:
@@ -189,107 +173,51 @@ def label_values_sql(labels: str) -> str:
     return f"(select day, label_version, value as {LABEL} from {labels})"
 
 
-def cleaned_sql(column: Profiled) -> str:
-    """SQL of the columns that the aggregates of one column read: its value, and for texts its place in the bins."""
-    name = quote(column.name)
-    if column.is_number:  # -0.0 becomes 0.0
-        value = f"greatest(least({name}::double + 0.0, {LARGEST}), -{LARGEST})"
-        return f"case when isfinite({name}::double) then {value} end as {name}"
-    if column.bins is None:
-        return name
-    found = f"list_position({column.parameter}::varchar[], {name})"
-    place = f"case when {name} is not null then coalesce({found}, {UNKNOWN_TEXT}) end"
-    return f"{name}, {place} as {quote(column.name + ' place')}"
-
-
-def histogram_sql(column: Profiled) -> str:
-    """SQL of an aggregate: counts per bin, the open end last; null without bins."""
-    if column.bins is None:
-        return "null::bigint[]"
-    if column.is_number:
-        name, edges = quote(column.name), f"{column.parameter}::double[]"
-        size = len(column.bins.edges) + 1
-    else:
-        counted = min(len(column.bins.texts), TOP_TEXTS)
-        name, edges = quote(column.name + " place"), str(list(range(1, counted + 1)))
-        size = counted + 1
-    return f"list_resize(coalesce(map_values(histogram({name}, {edges}))::bigint[], []), {size}, 0)"
-
-
-def sums_sql(column: Profiled) -> str:
-    """SQL of the four number fields of a profile; texts have the same fields, so that both stand in one list."""
-    if not column.is_number:
-        return "total: null::double, squares: null::double, low: null::double, high: null::double"
-    x = quote(column.name)
-    return f"""
-        total: sum(({x} * 1e9)::hugeint)::double / 1e9,
-        squares: sum(case when abs({x}) < {LARGE} then ({x} * {x} * 1e12)::hugeint when {x} is not null then 0 end)
-            ::double / 1e12
-            + sum(case when abs({x}) >= {LARGE} then ({x} * {x})::hugeint when {x} is not null then 0 end)::double,
-        low: min({x}), high: max({x})"""
-
-
-def profile_sql(column: Profiled) -> str:
-    """SQL of one struct that profiles a column."""
-    name, bins = quote(column.name), column.bins
-    edges = texts = unseen = "null"
-    if bins is not None and column.is_number:
-        edges = column.parameter
-    elif bins is not None:
-        texts = column.parameter
-        unseen = f"count(*) filter (where {quote(column.name + ' place')} = {UNKNOWN_TEXT})"
-    return f"""{{
-        column_name: {literal(column.name)},
-        nulls: count(*) - count({name}),
-        {sums_sql(column)},
-        distinct_values: approx_count_distinct({name})::bigint,
-        is_constant: coalesce(min({name}) = max({name}), false),
-        bins: {"null" if bins is None else literal(bins.version)}::varchar,
-        counts: {histogram_sql(column)},
-        new_category: {unseen}::bigint,
-        edges: {edges}::double[],
-        texts: {texts}::varchar[]
-    }}"""
-
-
-def insert_profiles_sql(
-    into: str,
-    source: str,
-    subject: str,
-    columns: Sequence[Profiled],
-    days: Sequence[date],
-    slices: Sequence[str] = (),
+def insert_texts_sql(
+    into: str, source: str, subject: str, texts: Sequence[str], days: Sequence[date], slices: Sequence[str]
 ) -> str:
-    """SQL that inserts the profiles of some columns.
+    """SQL that inserts the profiles of some columns with texts.
 
-    Reads   ``source(day, <subject>, <columns>)``, with slices also its JSON ``context``; ``subject`` names the column
-    with the subject.
-    Inserts one row per day, subject and column, or per slice of these. A slice names the version of its bins and leaves
-    the bins themselves to the row of all: written out 23 times a day they were most of the table.
+    Reads   ``source(day, <subject>, <texts>)``, with slices also its JSON ``context``; ``subject`` names the column
+    with the subject. Parameters: the columns, the version of the bins of each, and its known texts, most frequent
+    first; null without bins.
+    Inserts one row per day, subject and column, or per slice of these. Equal texts are brought together first, then
+    looked up. A slice names the version of its bins and leaves the bins themselves to the row of all: written out 23
+    times a day they were most of the table.
     """
-    cleaned = ", ".join(cleaned_sql(column) for column in columns)
-    structs = ", ".join(profile_sql(column) for column in columns)
-    part, kept = literal(ALL), "*"
-    if slices:
-        part = f"unnest({slices_sql(slices)}[2:])"
-        kept = "* replace (null::double[] as edges, null::varchar[] as texts)"
+    part = f"unnest({slices_sql(slices)}[2:])" if slices else literal(ALL)
+    grouped = " union all ".join(
+        f"select day, subject, slice, {literal(name)} as column_name, text, count(*) as rows from ("
+        f"select day, {quote(subject)} as subject, {part} as slice, {quote(name)}::varchar as text "
+        f"from {source} where {counted_sql(days)}) group by all"
+        for name in texts
+    )
+    places = ", ".join(f"coalesce(sum(rows) filter (where place = {place}), 0)" for place in range(1, TOP_TEXTS + 1))
     return f"""
         insert into {quote(into)} by name
-        select {kept} from (
-            select *, case when edges is not null then counts[1] + counts[-1] end as out_of_range
-            from (
-                select day, subject, slice, n, unnest(profile)
-                from (
-                    select day, subject, slice, n, unnest(columns) as profile
-                    from (
-                        select day, {quote(subject)} as subject, slice, count(*) as n, [{structs}] as columns
-                        from (
-                            select day, {quote(subject)}, {part} as slice, {cleaned}
-                            from {source} where {counted_sql(days)}
-                        )
-                        group by day, {quote(subject)}, slice
-                    )
-                )
-            )
+        with grouped as ({grouped}),
+        known as (
+            select unnest($1::varchar[]) as column_name, unnest($2::varchar[]) as bins, unnest($3::varchar[][]) as texts
+        ),
+        places as (
+            select column_name, unnest(texts) as text, generate_subscripts(texts, 1) as place from known
+        ),
+        placed as (
+            select grouped.*, bins, texts, place
+            from grouped join known using (column_name) left join places using (column_name, text)
+        ),
+        counted as (
+            select day, subject, slice, column_name, any_value(bins) as bins, any_value(texts) as texts,
+                   sum(rows)::bigint as n, coalesce(sum(rows) filter (where text is null), 0)::bigint as nulls,
+                   approx_count_distinct(text)::bigint as distinct_values,
+                   coalesce(min(text) = max(text), false) as is_constant,
+                   coalesce(sum(rows) filter (where text is not null and place is null), 0)::bigint as unseen,
+                   [{places}]::bigint[] as places
+            from placed group by day, subject, slice, column_name
         )
+        select * exclude (unseen, places) {"replace (null::varchar[] as texts)" if slices else ""},
+               case when bins is not null then unseen end as new_category,
+               case when bins is not null
+                    then places[:len(texts)] || [n - nulls - list_sum(places[:len(texts)])::bigint] end as counts
+        from counted
     """

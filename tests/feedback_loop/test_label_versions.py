@@ -15,14 +15,14 @@ from toy_stories import on, stored, untrained
 from toy_world import FIRST, a_service, a_world, close, deliver_all, span
 
 from mlops_assets import DeclarationError, DriftPolicy, LabelDefinition
-from mlops_assets.adapters.engine import frame, open_engine, put, run
+from mlops_assets.adapters.engine import frame, open_engine, put
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.closing.comparing import comparison_page
 from mlops_assets.closing.world import World
 from mlops_assets.feedback_loop.label_comparison import label_agreement_sql, label_quality_sql
 from mlops_assets.feedback_loop.labels import label_timing_sql
 from mlops_assets.monitoring_loop.drift import find_drift
-from mlops_assets.monitoring_loop.profiles import Profiled, insert_profiles_sql, profile_labels
+from mlops_assets.monitoring_loop.profiles import insert_profiles, profile_labels
 from mlops_assets.promises import promises
 from mlops_assets.status import status_lines, status_of
 from mlops_assets.summary import summary_lines
@@ -159,7 +159,8 @@ def test_an_outcome_told_on_an_earlier_day_is_taken_over_whether_days_close_toge
     tmp_path: Path,
 ) -> None:
     """Half the answers of day 9 are logged a day late: outcomes told before they were change hands on day 10."""
-    worlds = [a_world(tmp_path / name, a_log_service(label=BY_CUSTOMER)) for name in ("block", "days")]
+    service = a_log_service(label=BY_CUSTOMER, prediction_log=a_log(decision="score >= 0.5"))
+    worlds = [a_world(tmp_path / name, service) for name in ("block", "days")]
     for world, parts in zip(worlds, ([span(0, 11)], [span(n, n) for n in range(12)]), strict=True):
         deliver_with_accidents(world.home.landing)
         for part in parts:
@@ -206,8 +207,8 @@ def findings(events: pd.DataFrame) -> pd.DataFrame:
         days = sorted(set(events["day"].dt.date))
         profile_labels(con, labels="labels", days=days, into="profiles")
         timing = label_timing_sql(labels="labels", predictions="predictions", needs_decision=False, has_kpi=True)
-        columns = [Profiled(name, True) for name in ("delay_hours", "per_kpi")]
-        run(con, insert_profiles_sql("profiles", f"({timing})", "label_version", columns, days))
+        columns = dict.fromkeys(("delay_hours", "per_kpi"), True)
+        insert_profiles(con, "profiles", f"({timing})", "label_version", columns, {}, days)
         series = frame(con, "select *, 'labels' as subject_, subject as version from profiles")
     series = series.assign(subject="labels")
     drift = find_drift(series, days=days[-25:], policy=DriftPolicy(), critical=(), blocked=())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import date, timedelta
-from math import fsum, inf, nan
+from math import fsum, inf, nan, nextafter
 
 import duckdb
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 from mlops_assets.adapters.engine import frame, open_engine
-from mlops_assets.monitoring_loop.bins import LEARNING_DAYS, days_to_learn, learn_bins
+from mlops_assets.monitoring_loop.bins import LEARNING_DAYS, Bins, days_to_learn, learn_bins
 from mlops_assets.monitoring_loop.drift import series_from_profiles
 from mlops_assets.monitoring_loop.profiles import FrozenBins, profile_features, profile_scores
 from mlops_assets.tables import BY_NAME
@@ -182,3 +183,23 @@ def test_bins_freeze_on_the_day_after_two_weeks_with_values():
     assert learned["late"].since == days[LEARNING_DAYS + 3]
     assert learned["late"].from_days == tuple(days[3 : LEARNING_DAYS + 3])
     assert "never" not in learned
+
+
+def test_awkward_numbers_are_summed_and_counted_as_fractions_and_bisection_would(con):
+    """Edges side by side, values on an edge, huge ones whose squares no double holds, infinities and nulls."""
+    rng = np.random.default_rng(3)
+    values = np.concatenate([rng.normal(0, 3, 9000).round(1), rng.normal(0, 1e12, 900), [0.0, -0.0, nan, inf, -inf]])
+    edges = tuple(sorted({*np.linspace(-9, 9, 40).round(2), nextafter(0.0, -inf), 0.0, nextafter(1.0, -inf), 1.0}))
+    bins = FrozenBins({"x": Bins(edges=edges)}, {})
+    con.register("given", pd.DataFrame({"day": FIRST, "feature_version": "v1", "x": values}))
+    profile_features(con, features="given", feature_version="v1", numeric=["x"], categorical=[], days=[FIRST],
+                     into="profiles", frozen=bins)  # fmt: skip
+    row = frame(con, "select * from profiles").iloc[0]
+    known = values[np.isfinite(values)]
+    small, large = known[np.abs(known) < 1e9], known[np.abs(known) >= 1e9]
+    squares = sum(int(np.rint(x * x * 1e12)) for x in small) / 1e12 + sum(int(np.rint(x * x)) for x in large)
+
+    assert row["nulls"] == 3
+    assert row["total"] == pytest.approx(sum(int(np.rint(x * 1e9)) for x in known) / 1e9, rel=1e-15)
+    assert row["squares"] == pytest.approx(squares, rel=1e-15)
+    assert list(row["counts"]) == np.bincount([bisect_left(edges, x) for x in known], minlength=len(edges) + 1).tolist()
