@@ -40,7 +40,7 @@ from mlops_assets.closing.valuing import measure_kpis, own_source
 from mlops_assets.closing.world import World, source_columns
 from mlops_assets.feedback_loop import attribution
 from mlops_assets.feedback_loop.outcomes import outcomes_sql
-from mlops_assets.feedback_loop.prediction_log import BUCKETS, log_sql
+from mlops_assets.feedback_loop.prediction_log import BUCKETS, log_sql, other_stands_in_sql, prior_stands_in_sql
 from mlops_assets.monitoring_loop.bill import USAGE_DAYS, allocate_bill
 from mlops_assets.monitoring_loop.kpi_source import reach_days
 from mlops_assets.monitoring_loop.operations import measure_operations
@@ -306,14 +306,18 @@ def prior_requests_sql(version: str, shift: Shift) -> str:
 
 
 def _score(world: World, block: Block) -> None:
-    """Every role holder scores every request; the champion's answer is served, but for a holdback the fallback's."""
+    """Every role holder scores every request; the champion's answer is served, but for a holdback the fallback's.
+
+    Where the one whose turn it is gives no number the other one answers, and the prior where both fail.
+    """
+    model, has_failed = world.service.model, False
     for shift in shifts(world, block.days):
         holders: list[tuple[str, Row | None]] = [(role, row) for role, row in sorted(shift.holders.items())]
         for role, row in holders or [(PRIOR, None)]:
             scored = _scored(world, block, shift, role, row)
             scored["from_bucket"], scored["to_bucket"] = buckets_of(role, shift.holders, world.service.model.rollout)
             put(block.con, "scored", scored)
-            model = world.service.model
+            has_failed |= not np.isfinite(scored["score"]).all()
             decides = role != "fallback" or model.rollout.holdback_keeps == "fallback"
             logged = log_sql(
                 world.name,
@@ -323,6 +327,9 @@ def _score(world: World, block: Block) -> None:
                 decides=decides,
             )
             run(block.con, logged)
+    if has_failed:
+        run(block.con, other_stands_in_sql(model.threshold))
+        run(block.con, prior_stands_in_sql(model.prior, model.threshold))
 
 
 def buckets_of(role: str, holders: Collection[str], rollout: RolloutPolicy) -> tuple[int, int]:

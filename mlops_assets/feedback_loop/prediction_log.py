@@ -22,16 +22,55 @@ def log_sql(service: str, *, scored: str, into: str, threshold: float | None, de
     Reads ``scored(day, request_id, model_version, role, from_bucket, to_bucket, score, feature_version, context,
     predicted_at, latency_ms, cost)``. Batch scoring stands for a caller that asked at ``predicted_at``, so that is
     when the row was logged. A row is served if its bucket lies in ``[from_bucket, to_bucket)``, and the share of those
-    buckets is its ``propensity``. The decision is taken on the stored score, unless nobody ``decides``.
+    buckets is its ``propensity``. The decision is taken on the stored score, unless nobody ``decides``. A score that is
+    no number is no answer: status *error*, never served.
     """
-    decision = "null::boolean" if threshold is None or not decides else f"score >= {threshold!r}::double"
     return f"""
         insert into {quote(into)} by name
-        select day, request_id, model_version, role, bucket >= from_bucket and bucket < to_bucket as served, score,
-               {decision} as decision, 'ok' as status, feature_version, bucket,
+        select day, request_id, model_version, role,
+               score is not null and bucket >= from_bucket and bucket < to_bucket as served,
+               score, {decision_sql("score", threshold if decides else None)} as decision,
+               if(score is null, 'error', 'ok') as status, feature_version, bucket,
                (to_bucket - from_bucket) / {BUCKETS:.1f} as propensity, context, predicted_at,
                predicted_at as logged_at, day as prediction_day, latency_ms, cost
-        from (select *, {bucket_sql(service, "request_id")} as bucket from {quote(scored)})
+        from (
+            select * replace (if(isfinite(score), score, null) as score), {bucket_sql(service, "request_id")} as bucket
+            from {quote(scored)}
+        )
+    """
+
+
+def decision_sql(score: str, threshold: float | None) -> str:
+    """SQL of the decision on a score; null where nobody decides, or without a score."""
+    return "null::boolean" if threshold is None else f"{score} >= {threshold!r}::double"
+
+
+UNANSWERED = """(
+    select request_id from predictions where day in (select day from block_days)
+    group by request_id having not bool_or(served)
+)"""
+"""SQL of the requests of the block's days that nobody has answered."""
+
+
+def other_stands_in_sql(threshold: float | None) -> str:
+    """SQL that lets the other model answer a request whose turn's model failed, with status *fallback*."""
+    return f"""
+        update predictions set served = true, status = 'fallback', decision = {decision_sql("score", threshold)}
+        where status = 'ok' and request_id in {UNANSWERED}
+    """
+
+
+def prior_stands_in_sql(prior: float, threshold: float | None) -> str:
+    """SQL that lets the prior answer a request for which every model failed, with status *fallback*."""
+    answer = f"round({prior!r}::double, 9)"
+    return f"""
+        insert into predictions by name
+        select distinct on (request_id) * replace (
+            'prior' as model_version, 'prior' as role, true as served, {answer} as score, 'fallback' as status,
+            {decision_sql(answer, threshold)} as decision, null as latency_ms, 0.0 as cost, 1.0 as propensity
+        )
+        from predictions where request_id in {UNANSWERED}
+        order by request_id, role
     """
 
 
