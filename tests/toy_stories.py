@@ -64,3 +64,14 @@ def looked_at(world: World, source: str, day: date) -> list[tuple[str, int, str]
 def run(world: World, days: Sequence[date]) -> list[DayReport]:
     """The day loop alone, as a replay runs it."""
     return run_days(world, days, acts=True, by="test", on_day=lambda report: None)
+
+
+def moved_with(world: World, cause: str) -> dict[str, date]:
+    """Column -> the first day on which it moved with the only incident of a cause."""
+    (opened,) = [row["incident_id"] for row in world.ledger.rows("incidents", world.name) if row["cause"] == cause]
+    found: dict[str, date] = {}
+    for row in world.ledger.effective("incident_events", world.name):
+        if row["incident_id"] == opened and row["event"] == "seen":
+            for column in row["evidence"]["children"]:
+                found.setdefault(column, row["day"])
+    return found

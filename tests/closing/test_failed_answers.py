@@ -17,7 +17,7 @@ from mlops_assets import ModelTier, RequestView
 from mlops_assets.closing.world import World
 from mlops_assets.service.service import MLService
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")]
 
 BROKEN = FIRST + timedelta(days=10)
 HEAVY_KG = 61

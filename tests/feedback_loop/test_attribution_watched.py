@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from toy_log import a_log_service, answers_of, payments_file
-from toy_stories import on, stored
+from toy_stories import moved_with, on, stored
 from toy_world import CALENDAR, FIRST, a_world, at, close, deliver, span
 
 from mlops_assets import LabelDefinition
@@ -97,5 +97,5 @@ def test_more_outcomes_of_nobody_and_more_that_several_could_have_are_findings(t
     assert "unattributed" in found[RENAMED] and min(found) == RENAMED, "nothing is said before"
     crowded = [day for day, columns in found.items() if "several_candidates" in columns]
     assert crowded and min(crowded) in (CROWDED, CROWDED + timedelta(days=1))
-    causes = {row["cause"]: row["day"] for row in world.ledger.rows("incidents", world.name)}
-    assert causes["drift:unattributed"] == RENAMED and causes["drift:several_candidates"] == min(crowded)
+    moved = moved_with(world, "payments")
+    assert moved["unattributed"] == RENAMED and moved["several_candidates"] == min(crowded)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from toy_log import a_log_service, answers_of, payments
-from toy_stories import on, stored
+from toy_stories import moved_with, on, stored
 from toy_world import CALENDAR, FIRST, TIMES, a_world, close, deliver, span
 
 DAYS = span(0, 44)
@@ -68,6 +68,6 @@ def test_a_redesign_upstream_opens_a_finding_for_the_rate_the_delay_and_the_reve
     (reason,) = on(drift, WORTH_LESS)["reason"]
     assert "% of it in arm=b (" in reason and "arm=a" not in reason
     assert min(found) == WORTH_LESS, "nothing is said before the redesign"
-    causes: dict[str, date] = {row["cause"]: row["day"] for row in world.ledger.rows("incidents", world.name)}
-    assert causes["drift:per_kpi"] == WORTH_LESS and causes["drift:label"] == MORE_POSITIVES
-    assert SOONER - timedelta(days=1) <= causes["drift:delay_hours"] <= SOONER
+    moved = moved_with(world, "payments")
+    assert moved["per_kpi"] == WORTH_LESS and moved["label"] == MORE_POSITIVES
+    assert SOONER - timedelta(days=1) <= moved["delay_hours"] <= SOONER
