@@ -29,7 +29,7 @@ def test_work_inside_work_of_the_same_kind_counts_once_and_the_dearest_time_is_k
     assert 0.12 <= trainings.cpu_seconds < 0.3
     assert 0.1 <= trainings.largest_cpu_seconds < trainings.cpu_seconds
     assert events.cpu_seconds < trainings.largest_cpu_seconds
-    assert trainings.wall_seconds >= 0.12
+    assert trainings.wall_seconds > 0.05  # CPU seconds are of all threads: less wall may pass
 
 
 def test_a_summary_says_where_the_time_went_and_what_share_of_it() -> None:
