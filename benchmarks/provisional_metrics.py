@@ -29,19 +29,9 @@ from numpy.typing import NDArray
 from mlops_assets.adapters.home import Home
 from mlops_assets.adapters.people_sql import ask
 from mlops_assets.feedback_loop.maturity import MIN_WEEKDAYS, Curve, Triangle, product_limit
-from mlops_assets.monitoring_loop.metrics import (
-    Completeness,
-    Counts,
-    Estimate,
-    KnownDays,
-    Loss,
-    Outcome,
-    daily_auc,
-    daily_ratio,
-    window_auc,
-    window_ratio,
-)
+from mlops_assets.monitoring_loop.metrics import Completeness, Counts, Estimate, Loss, Outcome, daily_auc, daily_ratio
 from mlops_assets.monitoring_loop.metrics_curves import ScoreCurve, daily_curve_metric
+from mlops_assets.monitoring_loop.metrics_windows import KnownDays, window_auc, window_ratio
 from mlops_assets.monitoring_loop.quality_aucs import Ranked, pooled_aucs
 from mlops_assets.monitoring_loop.quality_curves import DayCurve, daily_estimates, weights_of, window_estimates
 from mlops_assets.monitoring_loop.questions import Questions, added

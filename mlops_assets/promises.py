@@ -58,7 +58,13 @@ def promises(world: World) -> Iterator[Line]:
     yield from _log(service.prediction_log) if service.prediction_log else ()
     yield from () if service.is_monitor_only else _model(world, service.model)
     yield from rules(world)
-    quality, drift = service.quality, service.drift
+    yield from _quality(service)
+    yield from _drift(world)
+
+
+def _quality(service: MLService) -> Iterator[Line]:
+    """What is measured of the answers, and what they are worth."""
+    quality = service.quality
     slices = ", ".join(quality.slices) or "none"
     yield "quality", f"{', '.join(quality.core_metrics)} over {quality.windows_days} days; slices: {slices}"
     for metric in quality.own_metrics:
@@ -74,6 +80,11 @@ def promises(world: World) -> Iterator[Line]:
             f"moderate from z {watched.moderate_z:g} and observed / predicted outside of {watched.min_ratio:g} to "
             f"{watched.max_ratio:g}, over {watched.windows_days} mature days",
         )
+
+
+def _drift(world: World) -> Iterator[Line]:
+    """What is watched for drift, and what is known beforehand."""
+    service, drift = world.service, world.service.drift
     yield (
         "drift",
         f"at most {drift.alarm_budget.tier2_a_quarter:g} false alarms a quarter, severe on "

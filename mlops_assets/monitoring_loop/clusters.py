@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops_assets.monitoring_loop.metrics import Array, student
+from mlops_assets.monitoring_loop.metrics import Array
+from mlops_assets.monitoring_loop.metrics_windows import student
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.adapters.engine import copy_sql, literal, put, quote, run
-from mlops_assets.monitoring_loop.metrics import Z95, student
+from mlops_assets.monitoring_loop.metrics import Z95
+from mlops_assets.monitoring_loop.metrics_windows import student
 
 VALUE_UNIT = 1_000_000
 """Values of one request are counted in 1e-6."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlops_assets.errors import DeclarationError
 from mlops_assets.monitoring_loop.clusters import Value
-from mlops_assets.monitoring_loop.metrics import student
+from mlops_assets.monitoring_loop.metrics_windows import student
 from mlops_assets.monitoring_loop.quality_counts import STATES_A_DAY
 from mlops_assets.service.tasks import OwnMetric
 

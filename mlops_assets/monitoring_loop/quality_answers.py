@@ -12,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import literal, rows
-from mlops_assets.monitoring_loop import metrics
+from mlops_assets.monitoring_loop import metrics, metrics_windows
 from mlops_assets.monitoring_loop.label_noise import Audited, Wrong
-from mlops_assets.monitoring_loop.metrics import Z95, Array, Completeness, Estimate, KnownDays, Noise
+from mlops_assets.monitoring_loop.metrics import Z95, Array, Completeness, Estimate, Noise
+from mlops_assets.monitoring_loop.metrics_windows import KnownDays
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality_aucs import Ranked, pooled_aucs
 from mlops_assets.monitoring_loop.quality_curves import curve_estimates
@@ -141,13 +142,13 @@ def answers(
             on_day = noise and noise.at(is_single)
             if metric == "auc":
                 daily = metrics.daily_auc(singles, of_single, noise=on_day)
-                long = metrics.window_auc(
+                long = metrics_windows.window_auc(
                     pooled[id(known)], days, starts, of_days, noise=noise and noise.at(~is_single)
                 )
             else:
                 each = noise and noise.at(np.repeat(*questions.lengths(~is_single)))
                 daily = metrics.daily_ratio(metric, singles, of_single, noise=on_day, baseline=baseline)
-                long = metrics.window_ratio(metric, days, starts, of_days, noise=each, baseline=baseline)
+                long = metrics_windows.window_ratio(metric, days, starts, of_days, noise=each, baseline=baseline)
             return merged(is_single, daily, long)
 
         truly_positive = None if wrong is None else answer("positive_share", known, wrong.noise)

@@ -7,15 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.adapters.engine import frame, rows
-from mlops_assets.monitoring_loop.metrics import (
-    Array,
-    Completeness,
-    Estimate,
-    KnownDays,
-    around,
-    wilson,
-    window_mean_of_shares,
-)
+from mlops_assets.monitoring_loop.metrics import Array, Completeness, Estimate, around, wilson
 from mlops_assets.monitoring_loop.metrics_curves import (
     CURVES,
     ScoreCurve,
@@ -25,6 +17,7 @@ from mlops_assets.monitoring_loop.metrics_curves import (
     threshold_at_risk,
     together,
 )
+from mlops_assets.monitoring_loop.metrics_windows import KnownDays, window_mean_of_shares
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.questions import Questions, places_of
 from mlops_assets.service.monitoring import QualityPolicy
@@ -85,7 +78,7 @@ def window_estimates(
     """Value and bounds of every question about several days; the day is the unit of the t interval.
 
     The curve of a day whose labels are still coming is weighed before the days are added. What the weights owe to
-    their own error is added with the slopes of the daily values, as for an AUC (``metrics.window_auc``).
+    their own error is added with the slopes of the daily values, as for an AUC (``metrics_windows.window_auc``).
     """
     value, each = np.full(len(days), np.nan), np.full(len(questions.states), np.nan)
     slopes, plain = np.zeros((2, len(each))), Weights(is_one_sided=known.shares.is_one_sided)

@@ -19,7 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import frame
-from mlops_assets.monitoring_loop.metrics import Z95, Array, Estimate, student
+from mlops_assets.monitoring_loop.metrics import Z95, Array, Estimate
+from mlops_assets.monitoring_loop.metrics_windows import student
 from mlops_assets.monitoring_loop.profiles import ALL
 from mlops_assets.monitoring_loop.quality_counts import bin_sql
 from mlops_assets.service.service import MLService

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops_assets.monitoring_loop import metrics
-from mlops_assets.monitoring_loop.metrics import Z95, Array, Completeness, Estimate, student
+from mlops_assets.monitoring_loop.metrics import Z95, Array, Completeness, Estimate
+from mlops_assets.monitoring_loop.metrics_windows import student
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known
 from mlops_assets.monitoring_loop.questions import Questions
 from mlops_assets.service.service import MLService

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_assets.adapters.engine import frame, literal, quote
-from mlops_assets.monitoring_loop.metrics import Array, Estimate, KnownDays
+from mlops_assets.monitoring_loop.metrics import Array, Estimate
+from mlops_assets.monitoring_loop.metrics_windows import KnownDays
 from mlops_assets.monitoring_loop.own_metrics import GROUPS, own_rows, own_value
 from mlops_assets.monitoring_loop.quality_answers import Answer, Known
 from mlops_assets.monitoring_loop.questions import Questions, places_of

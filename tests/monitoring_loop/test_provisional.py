@@ -21,7 +21,8 @@ from test_quality import LABEL, NEW_YORK, World, day, history_days, one
 from mlops_assets import LabelNoise
 from mlops_assets.adapters.engine import frame, open_engine, register_days
 from mlops_assets.monitoring_loop.label_noise import Audited, audit_rows
-from mlops_assets.monitoring_loop.metrics import Completeness, KnownDays
+from mlops_assets.monitoring_loop.metrics import Completeness
+from mlops_assets.monitoring_loop.metrics_windows import KnownDays
 from mlops_assets.monitoring_loop.quality import measure_quality
 from mlops_assets.service.monitoring import QualityPolicy
 
