@@ -158,6 +158,15 @@ def literal(value: str | date | datetime) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def on_days_sql(days: Iterable[date], column: str = "day") -> str:
+    """SQL predicate that names every day, never a range; no day at all: never true.
+
+    >>> on_days_sql([date(2013, 1, 1)])
+    "day in (DATE '2013-01-01')"
+    """
+    return f"{column} in ({', '.join(literal(day) for day in sorted(days)) or 'null'})"
+
+
 def slice_sql(name: str) -> str:
     """SQL of ``name=value`` of a row that has this name in its ``context``, else null."""
     return (

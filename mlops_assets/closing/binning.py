@@ -9,14 +9,13 @@ from datetime import date, timedelta
 
 import duckdb
 
-from mlops_assets.adapters.engine import quote, rows, run
+from mlops_assets.adapters.engine import on_days_sql, quote, rows, run
 from mlops_assets.closing.world import World
 from mlops_assets.monitoring_loop.bins import (
     SEARCHED_DAYS,
     Bins,
     Learned,
     bins_of_rows,
-    counted_sql,
     days_to_learn,
     learn_bins,
     stored_bins_sql,
@@ -111,8 +110,8 @@ def learning_rows_sql(features: str, names: Sequence[str], days: Collection[date
     named = ", ".join(quote(name) for name in names)
     return f"""
         create or replace temp table learning_rows as
-        select {named} from {features} where {counted_sql(days)} and filled_on is null
+        select {named} from {features} where {on_days_sql(days)} and filled_on is null
         union all by name
         select {named} from features_before
-        where {counted_sql(days)} and filled_on is null and day not in (select day from {features})
+        where {on_days_sql(days)} and filled_on is null and day not in (select day from {features})
     """

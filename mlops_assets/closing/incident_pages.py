@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-from mlops_assets.adapters.engine import literal, open_engine, rows
+from mlops_assets.adapters.engine import literal, on_days_sql, open_engine, rows
 from mlops_assets.closing.plotting import plots_of
 from mlops_assets.closing.standing import incident_events, pending_decisions
 from mlops_assets.closing.world import World
@@ -83,15 +83,11 @@ def _decided(world: World, incident: Incident, as_of: date) -> Iterator[str]:
         yield "- Nothing was frozen, rolled back or trained because of it."
 
 
-def _days_sql(days: Sequence[date]) -> str:
-    return ", ".join(literal(day) for day in days)
-
-
 def answered_sql(days: Sequence[date]) -> str:
     """SQL of how many requests were answered on some days."""
     return f"""
         select coalesce(sum(n), 0)::bigint from operations
-        where version = 'served' and slice = 'all' and day in ({_days_sql(days)})
+        where version = 'served' and slice = 'all' and {on_days_sql(days)}
     """
 
 
@@ -100,7 +96,7 @@ def score_moved_sql(days: Sequence[date]) -> str:
     return f"""
         select distinct day from drift
         where column_name = {literal(SCORE)} and slice = 'all' and tier in ('moderate', 'severe')
-          and day in ({_days_sql(days)}) order by day
+          and {on_days_sql(days)} order by day
     """
 
 
@@ -117,7 +113,7 @@ def measured_sql(metric: str, label_version: str, days: Sequence[date]) -> str:
               and label_version = {literal(label_version)} and role in ('served', 'fallback') and value is not null
             group by all
         )
-        select prediction_day in ({_days_sql(days)}) as is_now, role,
+        select {on_days_sql(days, "prediction_day")} as is_now, role,
                sum(value * labels) / nullif(sum(labels), 0), sum(labels)::bigint
         from known where labels > 0 and (is_now or prediction_day < {literal(min(days))})
         group by all

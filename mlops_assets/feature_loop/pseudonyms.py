@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from mlops_assets.adapters.engine import literal, open_engine, put, quote, run
+from mlops_assets.adapters.engine import on_days_sql, open_engine, put, quote, run
 from mlops_assets.errors import DeclarationError
 from mlops_assets.service.sources import Source
 
@@ -108,7 +108,7 @@ def pseudonymise_sql(table: str, columns: Mapping[str, Collection[date]]) -> str
     """
     hashed = {name: f"sha256(outer_pad || unhex(sha256(inner_pad || encode({quote(name)}))))" for name in columns}
     changes = ", ".join(
-        f"case when {counted_sql(days)} then {quote(name)} else {hashed[name]} end as {quote(name)}"
+        f"case when {on_days_sql(days)} then {quote(name)} else {hashed[name]} end as {quote(name)}"
         if days
         else f"{hashed[name]} as {quote(name)}"
         for name, days in columns.items()
@@ -117,8 +117,3 @@ def pseudonymise_sql(table: str, columns: Mapping[str, Collection[date]]) -> str
         create or replace temp table {quote(table)} as
         select * exclude (inner_pad, outer_pad) replace ({changes}) from {quote(table)}, hmac_pads
     """
-
-
-def counted_sql(days: Collection[date]) -> str:
-    """SQL predicate that names days."""
-    return f"day in ({', '.join(literal(day) for day in sorted(days))})"

@@ -163,12 +163,3 @@ def stored_bins_sql(profiles: str, names: Iterable[str]) -> str:
 def valued_days_sql(profiles: str) -> str:
     """SQL of the days on which columns had values: column, day."""
     return f"select distinct column_name, day from {profiles} where nulls < n order by all"
-
-
-def counted_sql(days: Iterable[date]) -> str:
-    """SQL predicate that names days.
-
-    >>> counted_sql([date(2013, 1, 1)])
-    "day in (DATE '2013-01-01')"
-    """
-    return f"day in ({', '.join(literal(day) for day in sorted(days)) or 'null'})"

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mlops_assets.adapters.engine import counting_engine, literal, quote, run, slices_sql
-from mlops_assets.monitoring_loop.bins import Bins, counted_sql
+from mlops_assets.adapters.engine import counting_engine, literal, on_days_sql, quote, run, slices_sql
+from mlops_assets.monitoring_loop.bins import Bins
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -240,12 +240,12 @@ def numbers_sql(source: str, subject: str, names: Sequence[str], days: Sequence[
     """SQL of the rows to be profiled: day, subject (with slices: a row in each of its own) and numbers as doubles."""
     numbers = "".join(f", {quote(name)}::double as {quote(name)}" for name in names)
     if not slices:
-        return f"select day, {quote(subject)} as subject{numbers} from {source} where {counted_sql(days)}"
+        return f"select day, {quote(subject)} as subject{numbers} from {source} where {on_days_sql(days)}"
     return f"""
         select * exclude (slice) replace (subject || {BETWEEN} || slice as subject)
         from (
             select day, {quote(subject)} as subject, unnest({slices_sql(slices)}[2:]) as slice{numbers}
-            from {source} where {counted_sql(days)}
+            from {source} where {on_days_sql(days)}
         )
     """
 

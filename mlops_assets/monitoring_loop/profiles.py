@@ -14,8 +14,8 @@ from datetime import date
 
 import duckdb
 
-from mlops_assets.adapters.engine import literal, quote, run, slices_sql
-from mlops_assets.monitoring_loop.bins import LABEL_BINS, SCORE_BINS, TOP_TEXTS, Bins, counted_sql
+from mlops_assets.adapters.engine import literal, on_days_sql, quote, run, slices_sql
+from mlops_assets.monitoring_loop.bins import LABEL_BINS, SCORE_BINS, TOP_TEXTS, Bins
 from mlops_assets.monitoring_loop.profile_numbers import insert_numbers
 from mlops_assets.tables import BY_NAME
 
@@ -189,7 +189,7 @@ def insert_texts_sql(
     grouped = " union all ".join(
         f"select day, subject, slice, {literal(name)} as column_name, text, count(*) as rows from ("
         f"select day, {quote(subject)} as subject, {part} as slice, {quote(name)}::varchar as text "
-        f"from {source} where {counted_sql(days)}) group by all"
+        f"from {source} where {on_days_sql(days)}) group by all"
         for name in texts
     )
     places = ", ".join(f"coalesce(sum(rows) filter (where place = {place}), 0)" for place in range(1, TOP_TEXTS + 1))
